@@ -1,0 +1,30 @@
+/** stage.h - where time and memory go: a table of stages, for the run record and for -v. */
+#ifndef FERRY_STAGE_H
+#define FERRY_STAGE_H
+#include "mpi/memory.h"
+FERRY_BEGIN
+#define FERRY_STAGES 24
+typedef struct ferry_stage {
+    char name[32];
+    double seconds, cpu_seconds; /* wall and process CPU time of this rank */
+    int64_t peak_pss;            /* largest pss seen in it on this rank, bytes */
+    int64_t read_bytes, written_bytes, sent_bytes;
+} ferry_stage;
+typedef struct ferry_stages {
+    ferry_stage stage[FERRY_STAGES];
+    int count;
+} ferry_stages;
+/** Local. Begin a stage (ending the one before); name NULL only ends. */
+FERRY_API void ferry_stage_begin(const char *name);
+/** Local. Count bytes read or written by the current stage; io calls these. */
+FERRY_API void ferry_stage_read(int64_t bytes);
+FERRY_API void ferry_stage_wrote(int64_t bytes);
+/** Local. Count bytes handed to MPI; mpi/ calls this. */
+FERRY_API void ferry_stage_sent(int64_t bytes);
+/** Local. Look at the memory now, so that a peak inside a stage is seen; at most 4 times a second, else it returns at
+ * once. */
+FERRY_API void ferry_stage_sample(void);
+/** Local. This rank's table; borrowed. */
+FERRY_API const ferry_stages *ferry_stages_here(void);
+FERRY_END
+#endif

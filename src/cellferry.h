@@ -1,0 +1,28 @@
+/** cellferry.h - everything a program needs: includes the public header of every room. */
+#ifndef CELLFERRY_H
+#define CELLFERRY_H
+#define CELLFERRY_VERSION "0.1.0"
+#include "mpi/error.h"
+#include "mpi/exchange.h"
+#include "mpi/grid.h"
+#include "mpi/log.h"
+#include "mpi/memory.h"
+#include "mpi/reduce.h"
+#include "mpi/shard.h"
+#include "mpi/stage.h"
+#include "mpi/world.h"
+#include "io/h5ad.h"
+#include "io/names.h"
+#include "io/population.h"
+#include "io/read.h"
+#include "io/select.h"
+#include "io/stored.h"
+#include "io/write.h"
+#include "kernels/kernels.h"
+#include "transport/apply.h"
+#include "transport/cost.h"
+#include "transport/plan.h"
+#include "transport/sinkhorn.h"
+#include "transport/sparsify.h"
+#include "transport/transition.h"
+#endif

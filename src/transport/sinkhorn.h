@@ -1,0 +1,65 @@
+/** sinkhorn.h - entropic optimal transport between sharded cells.
+ *
+ *  P_ij = exp((f_i + g_j - C_ij) / epsilon), log a and log b inside f and g (OTT-JAX's convention). One iteration is g
+ *  first, then f, as OTT-JAX 0.6.0; each tile of the plan is evaluated once per iteration, plus one pass at the start
+ *  (the pass of iteration k finishes f_k row by row and adds the column sums with the new f_k, which give the error at
+ * k and g_{k+1}). */
+#ifndef FERRY_SINKHORN_H
+#define FERRY_SINKHORN_H
+#include "cost.h"
+FERRY_BEGIN
+typedef enum ferry_solver { FERRY_SOLVER_AUTO = 0, FERRY_SOLVER_SINKHORN = 1 } ferry_solver;
+
+typedef struct ferry_transport_options {
+    double epsilon;             /* of the scaled cost, > 0: ferry_cost_epsilon */
+    double tau_a, tau_b;        /* (0, 1]; 1: balanced. rho = epsilon tau / (1 - tau) */
+    double threshold;           /* stop when the error falls below it */
+    int norm_error;             /* 1: L1 error of the column marginal; 2: L2 */
+    int check_every;            /* iterations between checks */
+    int min_iterations;         /* no stop before */
+    int max_iterations;         /* in whole blocks of check_every */
+    double momentum;            /* weight w of the new potentials; 1: none; above 1 over-relaxes, with a safeguard */
+    int momentum_adaptive_from; /* > 0: OTT's adaptive momentum from this iteration */
+    bool recenter;              /* translation-invariant updates */
+    ferry_solver solver;
+    const double *f, *g; /* start from these [source rows here], [target rows here] (g is used first); NULL: zeros */
+} ferry_transport_options;
+#define FERRY_TRANSPORT_DEFAULTS                                                                                       \
+    {                                                                                                                  \
+        0.05, 1, 1, 1e-3, 1, 10, 0, 2000, 1, 0, false, FERRY_SOLVER_AUTO, NULL, NULL                                   \
+    }
+
+typedef struct ferry_potentials {
+    double *f;                /* [source rows here] -inf where a is 0 */
+    double *g;                /* [target rows of this grid column] the same on all ranks of the column */
+    int64_t sources, targets; /* lengths of f and g here */
+    double epsilon, tau_a, tau_b;
+    int iterations; /* as OTT counts: checks * check_every */
+    int passes;     /* evaluations of all pairs, with the first */
+    int checks;
+    double *errors; /* [checks] after every check */
+    bool converged;
+    double marginal_error; /* the last of errors, recomputed at the end when not checked there */
+    double reg_ot_cost;    /* as OTT reports it */
+    double transport_cost; /* <P, C> */
+    double mass;           /* sum P */
+    double dual_gap;     /* primal - dual of the problem that is solved (spec: uniform reference), >= 0 up to rounding;
+                            for a balanced problem the primal is that of the plan rounded to the marginals */
+    double independence; /* sum |P - r c^T / mass| over a fixed sample of rows, relative to their mass: near 0 when the
+                            plan is nearly the product of its marginals (epsilon too large) */
+} ferry_potentials;
+
+/** Collective. a [source rows here], b [target rows of this grid column]: weights >= 0; each side's sum must be
+ * positive (balanced on both sides: the two sums must agree to 1e-6 relative, FERRY_E_ARG otherwise). out owns f, g and
+ * errors; close with ferry_potentials_close. FERRY_OK with converged = false when the error is still above the
+ * threshold after max_iterations; FERRY_E_NUMERIC when potentials are not finite whatever is tried. Momentum that makes
+ * the error grow falls back to 1. Reports progress (log.h). */
+FERRY_API ferry_status ferry_transport(ferry_potentials *out, ferry_cost *cost, const double *a, const double *b,
+                                       const ferry_transport_options *options);
+FERRY_API void ferry_potentials_close(ferry_potentials *potentials);
+/** Local. Bytes per rank that ferry_transport allocates on a grid of Pr x Pc with these local sizes, beside the cost.
+ */
+FERRY_API int64_t ferry_transport_bytes(const ferry_cost_options *cost, int dim, int64_t sources, int64_t targets,
+                                        int64_t source_rows, int64_t target_rows, int grid_rows, int grid_cols);
+FERRY_END
+#endif
