@@ -1,0 +1,30 @@
+/** program.h - what a running command knows: the ranks, its command line, and what was settled for it. */
+#ifndef CLI_PROGRAM_H
+#define CLI_PROGRAM_H
+#include "options.h"
+
+typedef struct program {
+    ferry_world world;
+    const command *command;
+    char **words; /* [word_count] the whole command line of rank 0 */
+    int word_count;
+    const char *input[2];
+    int inputs;
+    const common_options *common; /* the head of the command's options */
+    const void *options;
+    const ferry_kernels *kernels; /* of GROUP_COMPUTE commands */
+    int threads;
+    int64_t memory;            /* limit per rank, bytes */
+    double started;            /* seconds, of some clock */
+    int exit_code;             /* left by a command that returns FERRY_OK: 0, or 4 when not converged */
+    json inputs_json, figures; /* members for the run record */
+} program;
+
+/* Local. Seconds of a steady clock. */
+double now_seconds(void);
+/* Collective. Kernels, threads, memory limit, progress and watchdog as the common options ask. */
+ferry_status program_settle(program *program);
+
+extern const command command_transport, command_sparsify, command_push, command_pull, command_transition, command_info,
+    command_plot;
+#endif
