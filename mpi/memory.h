@@ -18,11 +18,13 @@ static inline void ferry_auto_free(void *pointer)
 }
 #define FERRY_AUTO __attribute__((cleanup(ferry_auto_free)))
 
-/** One piece of memory that all ranks of a node see (MPI_Win_allocate_shared). */
+/** One piece of memory that all ranks of a node see (MPI_Win_allocate_shared, or a mapped file where /dev/shm is too
+ *  small). */
 typedef struct ferry_window {
     MPI_Win win;
-    void *base; /* the same bytes on every rank of `comm` */
+    void *base; /* the same bytes on every rank of the node, zeroed at first */
     size_t bytes;
+    int mapped; /* where /dev/shm is too small: a file that all map */
 } ferry_window;
 /** Collective over `node` (ranks that share memory). Every rank passes the same bytes; the first rank allocates. */
 FERRY_API ferry_status ferry_window_open(ferry_window *out, const ferry_world *node, size_t bytes);

@@ -13,13 +13,15 @@ typedef struct ferry_stage {
 typedef struct ferry_stages {
     ferry_stage stage[FERRY_STAGES];
     int count;
+    int64_t read_bytes, written_bytes, sent_bytes; /* of the whole process, in stages or between them */
+    int64_t messages;                              /* MPI calls that moved data */
 } ferry_stages;
-/** Local. Begin a stage (ending the one before); name NULL only ends. */
+/** Local. Begin a stage (ending the one before); name NULL only ends. A name used before goes on in the same line. */
 FERRY_API void ferry_stage_begin(const char *name);
 /** Local. Count bytes read or written by the current stage; io calls these. */
 FERRY_API void ferry_stage_read(int64_t bytes);
 FERRY_API void ferry_stage_wrote(int64_t bytes);
-/** Local. Count bytes handed to MPI; mpi/ calls this. */
+/** Local. Count one MPI call and the bytes that this rank handed to it; mpi/ calls this. */
 FERRY_API void ferry_stage_sent(int64_t bytes);
 /** Local. Look at the memory now, so that a peak inside a stage is seen; at most 4 times a second, else it returns at
  * once. */

@@ -12,9 +12,7 @@ typedef struct ferry_world {
     int rank, size;
     MPI_Comm node; /* the ranks that share memory with this one */
     int node_rank, node_size;
-    int nodes;          /* number of nodes */
-    int64_t sent_bytes; /* bytes this rank gave to MPI calls through this world, for the run record */
-    int64_t messages;   /* MPI calls that moved data */
+    int nodes; /* number of nodes */
 } ferry_world;
 
 /** Collective. Duplicates comm; close with ferry_world_close. */

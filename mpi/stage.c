@@ -1,0 +1,87 @@
+#define _GNU_SOURCE /* clock_gettime */
+/* One table per process; stages follow one another. A stage begun twice goes on where it stopped. */
+#include "mpi/stage.h"
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+static ferry_stages table;
+static ferry_stage *now; /* NULL between stages */
+static double began, began_cpu, sampled;
+
+static double seconds(clockid_t clock)
+{
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void look(double at)
+{
+    int64_t pss = ferry_usage_now().pss;
+    if (now && pss > now->peak_pss) now->peak_pss = pss;
+    sampled = at;
+}
+
+static void end(void)
+{
+    double at = seconds(CLOCK_MONOTONIC);
+    look(at);
+    now->seconds += at - began;
+    now->cpu_seconds += seconds(CLOCK_PROCESS_CPUTIME_ID) - began_cpu;
+    now = NULL;
+}
+
+/* A full table takes the rest into its last stage. */
+static ferry_stage *find(const char *name)
+{
+    for (int i = 0; i < table.count; i++)
+        if (!strncmp(table.stage[i].name, name, sizeof table.stage[i].name - 1)) return &table.stage[i];
+    if (table.count == FERRY_STAGES) {
+        snprintf(table.stage[FERRY_STAGES - 1].name, sizeof table.stage[0].name, "other");
+        return &table.stage[FERRY_STAGES - 1];
+    }
+    ferry_stage *stage = &table.stage[table.count++];
+    snprintf(stage->name, sizeof stage->name, "%s", name);
+    return stage;
+}
+
+void ferry_stage_begin(const char *name)
+{
+    if (now) end();
+    if (!name) return;
+    now = find(name);
+    began = seconds(CLOCK_MONOTONIC);
+    began_cpu = seconds(CLOCK_PROCESS_CPUTIME_ID);
+    look(began);
+}
+
+void ferry_stage_read(int64_t bytes)
+{
+    table.read_bytes += bytes;
+    if (now) now->read_bytes += bytes;
+}
+
+void ferry_stage_wrote(int64_t bytes)
+{
+    table.written_bytes += bytes;
+    if (now) now->written_bytes += bytes;
+}
+
+void ferry_stage_sent(int64_t bytes)
+{
+    table.sent_bytes += bytes;
+    table.messages++;
+    if (now) now->sent_bytes += bytes;
+}
+
+void ferry_stage_sample(void)
+{
+    double at = seconds(CLOCK_MONOTONIC);
+    if (at - sampled >= 0.25) look(at);
+}
+
+const ferry_stages *ferry_stages_here(void)
+{
+    return &table;
+}

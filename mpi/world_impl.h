@@ -1,0 +1,9 @@
+/** world_impl.h - what the files of mpi/ share about the first world, not for users. */
+#ifndef FERRY_WORLD_IMPL_H
+#define FERRY_WORLD_IMPL_H
+#include "mpi/world.h"
+/** Bytes of one MPI call at most: counts of MPI 3 are int, and pieces this large lose nothing. */
+#define FERRY_PIECE ((int64_t)1 << 30)
+/** Local. Rank in the first world that was opened, -1 before: "rank" of FERRY_FAIL and FERRY_FAIL_ALLOC. */
+int ferry_base_rank(void);
+#endif
