@@ -1,0 +1,31 @@
+# shellcheck shell=bash
+# Sourced by the scripts of this folder: where the project is, how it is built, how mpirun starts on any machine.
+project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+say() { printf '\n== %s\n' "$*"; }
+
+# Open MPI refuses root and more ranks than cores unless it is told; containers often have both. Ranks that wait for
+# each other give the core away, and none is bound to a core that another job may use.
+mpi_environment() {
+    if [ "$(id -u)" = 0 ]; then
+        export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+    fi
+    export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
+    export OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_btl=^openib
+}
+
+# build FOLDER [-DNAME=VALUE ...]: configure when needed, build what changed.
+build() {
+    local folder=$1 generator=()
+    shift
+    if [ -f "$folder/CMakeCache.txt" ]; then
+        # A copied or moved project brings a cache that names its old place: start afresh.
+        grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$project" "$folder/CMakeCache.txt" ||
+            rm -rf "$folder/CMakeCache.txt" "$folder/CMakeFiles"
+    fi
+    [ -f "$folder/CMakeCache.txt" ] || generator=(-G Ninja)
+    cmake -S "$project" -B "$folder" "${generator[@]}" "$@" >"$folder.log" 2>&1 ||
+        { cat "$folder.log" >&2; return 1; }
+    rm -f "$folder.log"
+    cmake --build "$folder" --parallel "$(nproc)"
+}
