@@ -21,7 +21,7 @@ typedef struct text_list {
     int count;
 } text_list;
 
-typedef struct option {
+typedef struct cli_option {
     const char *name;    /* without "--"; NULL ends a table */
     char letter;         /* 0: none */
     const char *metavar; /* "FILE", "NUMBER", "auto|cpu|gpu"; NULL for flags */
@@ -31,7 +31,7 @@ typedef struct option {
                            NULL: none */
     const char *unit;   /* of the value, for --help; NULL: none */
     const char *help;   /* one sentence or two */
-} option;
+} cli_option;
 
 /* Options of the contract that this version has not, and what it does instead. */
 typedef struct absent_option {
@@ -66,33 +66,33 @@ enum {
     GROUP_TALK = 8     /* -v, -q */
 };
 
-struct program;
-typedef struct command {
+struct cli_program;
+typedef struct cli_command {
     const char *name;
     const char *line;    /* one line for `cellferry --help` */
     const char *usage;   /* "SOURCE [TARGET] -o PLAN.h5" */
     const char *text;    /* paragraphs for --help */
     const char *example; /* two of them, one a line */
-    const option *options;
+    const cli_option *options;
     const absent_option *absent; /* NULL: none */
     int groups;
     size_t size; /* of the options struct */
     int min_inputs, max_inputs;
     /* Collective. options: the struct, filled in from the command line. */
-    ferry_status (*run)(struct program *program, const void *options);
-} command;
+    ferry_status (*run)(struct cli_program *program, const void *options);
+} cli_command;
 
 /* Local. words [count] after the command's name -> a filled options struct and the inputs; `help` is set when --help is
  * among them, and then nothing else is checked. All texts are borrowed from words. FERRY_E_ARG names the nearest right
  * option. Close with options_close. */
-ferry_status options_parse(void *out, const char **input, int *inputs, bool *help, const command *command, int count,
-                           char *const *words);
+ferry_status options_parse(void *out, const char **input, int *inputs, bool *help, const cli_command *command,
+                           int count, char *const *words);
 /* Local. Frees the lists in it. */
-void options_close(void *options, const command *command);
+void options_close(void *options, const cli_command *command);
 /* Local. Every option as it is used, as members of an object that is open. */
-void options_record(json *out, const void *options, const command *command);
+void options_record(json *out, const void *options, const cli_command *command);
 /* Local. The i-th option of a command over its own table and its groups; NULL past the end. */
-const option *options_at(const command *command, int i);
+const cli_option *options_at(const cli_command *command, int i);
 /* Local. "30s", "10m", "200ms", "2h" -> seconds. */
 ferry_status time_parse(double *seconds, const char *text);
 /* Local. Appends the right one of `choices` ("a|b|c") to a message: FERRY_E_ARG. */
@@ -101,6 +101,6 @@ ferry_status choice_find(int *index, const char *what, const char *choices, cons
 const char *choice_name(char text[32], const char *choices, int i);
 
 /* Local. To stdout. */
-void help_program(const command *const *commands);
-void help_command(const command *command);
+void help_program(const cli_command *const *commands);
+void help_command(const cli_command *command);
 #endif

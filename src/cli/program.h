@@ -3,9 +3,9 @@
 #define CLI_PROGRAM_H
 #include "options.h"
 
-typedef struct program {
+typedef struct cli_program {
     ferry_world world;
-    const command *command;
+    const cli_command *command;
     char **words; /* [word_count] the whole command line of rank 0 */
     int word_count;
     const char *input[2];
@@ -18,13 +18,13 @@ typedef struct program {
     double started;            /* seconds, of some clock */
     int exit_code;             /* left by a command that returns FERRY_OK: 0, or 4 when not converged */
     json inputs_json, figures; /* members for the run record */
-} program;
+} cli_program;
 
 /* Local. Seconds of a steady clock. */
 double now_seconds(void);
 /* Collective. Kernels, threads, memory limit, progress and watchdog as the common options ask. */
-ferry_status program_settle(program *program);
+ferry_status program_settle(cli_program *program);
 
-extern const command command_transport, command_sparsify, command_push, command_pull, command_transition, command_info,
-    command_plot;
+extern const cli_command command_transport, command_sparsify, command_push, command_pull, command_transition,
+    command_info, command_plot;
 #endif
