@@ -18,8 +18,8 @@ typedef struct ferry_forest ferry_forest;
 /** Local. Vectors of `width` doubles over a tree of `blocks` leaves (a power of two). Close with ferry_forest_close. */
 FERRY_API ferry_status ferry_forest_open(ferry_forest **out, int64_t width, int blocks, ferry_join join);
 FERRY_API void ferry_forest_close(ferry_forest **forest);
-/** Local. *leaf = an empty vector (zeros, or M = -inf) for the next block, owned by the forest; fill it, then
- *  ferry_forest_add. Blocks come in any order, each at most once. */
+/** Local. *leaf = an empty vector (zeros; -inf for a maximum; M = -inf, S = 0) for the next block, owned by the forest;
+ * fill it, then ferry_forest_add. Blocks come in any order, each at most once. */
 FERRY_API ferry_status ferry_forest_leaf(double **leaf, ferry_forest *forest);
 /** Local. The leaf is complete: it becomes block `block` of the tree and joins its sibling when that is there. */
 FERRY_API void ferry_forest_add(ferry_forest *forest, int block);
@@ -33,7 +33,8 @@ FERRY_API void ferry_forest_root(double *out, ferry_forest *forest);
  *  Bytes given to MPI: about 16 (P-1)/P width per rank and root. Allocation failures are agreed. */
 FERRY_API ferry_status ferry_forest_reduce(double *out, ferry_forest *forest, const ferry_world *world,
                                            ferry_reduction how);
-/** Local. Bytes of a forest at its largest when it sees `mine` of `blocks` blocks. */
+/** Local. Bytes of a forest at its largest when it sees a run of `mine` of `blocks` blocks in order, with what
+ *  ferry_forest_reduce adds. */
 FERRY_API int64_t ferry_forest_bytes(int64_t width, int blocks, int mine);
 FERRY_END
 #endif

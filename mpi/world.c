@@ -187,6 +187,11 @@ void ferry_max_doubles(const ferry_world *world, double *values, int64_t count)
     combine_many(world, values, count, MPI_DOUBLE, MPI_MAX);
 }
 
+void ferry_total_doubles(const ferry_world *world, double *values, int64_t count)
+{
+    combine_many(world, values, count, MPI_DOUBLE, MPI_SUM);
+}
+
 void ferry_total_counts(const ferry_world *world, int64_t *values, int64_t count)
 {
     combine_many(world, values, count, MPI_INT64_T, MPI_SUM);
