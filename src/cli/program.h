@@ -16,6 +16,7 @@ typedef struct cli_program {
     int threads;
     int64_t memory;            /* limit per rank, bytes */
     double started;            /* seconds, of some clock */
+    bool verbose;              /* -v, kept for the last message */
     int exit_code;             /* left by a command that returns FERRY_OK: 0, or 4 when not converged */
     json inputs_json, figures; /* members for the run record */
 } cli_program;

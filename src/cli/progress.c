@@ -1,0 +1,152 @@
+/* progress.c - a bar at most five times a second on a terminal; elsewhere a line every 10 % or minute, as job logs want
+ * it. The rate is that of the whole stretch: a smoother guess of the time left than the last step's. */
+#include "progress.h"
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define BAR 24 /* characters */
+
+static struct {
+    progress_style style;
+    char what[48];
+    double began, drawn; /* seconds: of this stretch of work, of the last line */
+    int tenth;           /* of the last plain line */
+    int64_t first;       /* done when the stretch began */
+    bool open;           /* a bar's line is not ended yet */
+} state;
+
+static struct {
+    const ferry_world *world;
+    double limit;
+    pthread_t thread;
+    bool running;
+    atomic_bool stop;
+    _Atomic double heard;
+    char stage[48];
+} watch;
+
+static double clock_now(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static const char *span(char text[32], double seconds)
+{
+    if (seconds < 100)
+        (void)snprintf(text, 32, "%.0f s", seconds);
+    else if (seconds < 6000)
+        (void)snprintf(text, 32, "%.0f min", seconds / 60);
+    else
+        (void)snprintf(text, 32, "%.1f h", seconds / 3600);
+    return text;
+}
+
+static void line(int64_t done, int64_t total, const char *unit, const char *note, double now, bool bar)
+{
+    char left[64] = "", cells[BAR + 1], text[32];
+    double rate = now > state.began ? (double)(done - state.first) / (now - state.began) : 0;
+    double part = total > 0 ? (double)done / (double)total : 0;
+    if (rate > 0 && done < total)
+        (void)snprintf(left, sizeof left, ", %s left", span(text, (double)(total - done) / rate));
+    for (int i = 0; i < BAR; i++) cells[i] = i < part * BAR ? '#' : '.';
+    cells[BAR] = 0;
+    fprintf(stderr,
+            bar ? "\r%s [%s] %lld of %lld%s%s, %.3g/s%s%s%s\033[K" : "cellferry: %s%s %lld of %lld%s%s, %.3g/s%s%s%s\n",
+            state.what, bar ? cells : "", (long long)done, (long long)total, unit && *unit ? " " : "", unit ? unit : "",
+            rate, left, note && *note ? ", " : "", note ? note : "");
+}
+
+static void begin(const char *what, int64_t done, double now)
+{
+    progress_end();
+    (void)snprintf(state.what, sizeof state.what, "%s", what);
+    state.began = state.drawn = now;
+    state.first = done;
+    state.tenth = 0;
+}
+
+static void hear(void *payload, const char *what, int64_t done, int64_t total, const char *unit, const char *note)
+{
+    (void)payload;
+    double now = clock_now();
+    atomic_store(&watch.heard, now);
+    if (state.style == PROGRESS_NONE) return;
+    if (strncmp(what, state.what, sizeof state.what - 1) != 0) begin(what, done, now);
+    if (state.style == PROGRESS_BAR) {
+        if (now - state.drawn < 0.2 && done < total) return;
+        line(done, total, unit, note, now, true);
+        state.open = true;
+    } else {
+        int tenth = total > 0 ? (int)(10.0 * (double)done / (double)total) : 0;
+        if (tenth <= state.tenth && now - state.drawn < 60) return;
+        state.tenth = tenth;
+        line(done, total, unit, note, now, false);
+    }
+    state.drawn = now;
+}
+
+void progress_start(progress_style style)
+{
+    if (style == PROGRESS_AUTO) style = isatty(STDERR_FILENO) ? PROGRESS_BAR : PROGRESS_PLAIN;
+    state.style = style;
+    ferry_progress_listen(hear, NULL);
+}
+
+void progress_end(void)
+{
+    if (state.open) fprintf(stderr, "\n");
+    state.open = false;
+    state.what[0] = 0;
+}
+
+/* A hung job cannot meet, so the one rank that sees it ends all of them. */
+static void *guard(void *unused)
+{
+    (void)unused;
+    const double step = watch.limit < 2 ? watch.limit / 4 : 0.5;
+    const struct timespec pause = {(time_t)step, (long)((step - (double)(time_t)step) * 1e9)};
+    while (!atomic_load(&watch.stop)) {
+        (void)nanosleep(&pause, NULL);
+        if (clock_now() - atomic_load(&watch.heard) < watch.limit || atomic_load(&watch.stop)) continue;
+        ferry_status why =
+            ferry_fail(FERRY_E_RUN, "no progress for %g s in stage '%s' (--stall-timeout): the job is ended",
+                       watch.limit, watch.stage);
+        ferry_abort(watch.world, why);
+    }
+    return NULL;
+}
+
+ferry_status watch_start(const ferry_world *world, double seconds)
+{
+    if (seconds <= 0 || world->rank != 0) return FERRY_OK;
+    watch.world = world;
+    watch.limit = seconds;
+    atomic_store(&watch.stop, false);
+    atomic_store(&watch.heard, clock_now());
+    if (pthread_create(&watch.thread, NULL, guard, NULL) != 0)
+        return ferry_fail(FERRY_E_RUN,
+                          "the watchdog of --stall-timeout cannot be started: too many threads on this node");
+    watch.running = true;
+    return FERRY_OK;
+}
+
+void watch_end(void)
+{
+    if (!watch.running) return;
+    atomic_store(&watch.stop, true);
+    (void)pthread_join(watch.thread, NULL);
+    watch.running = false;
+}
+
+void watch_stage(const char *name)
+{
+    (void)snprintf(watch.stage, sizeof watch.stage, "%s", name);
+    atomic_store(&watch.heard, clock_now());
+    ferry_stage_begin(name);
+}

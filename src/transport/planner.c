@@ -1,0 +1,256 @@
+/* planner.c - one candidate grid after the other: bytes decide whether it may be taken, the model which is fastest.
+ *
+ *  Time of one pass over all pairs on a grid of Pr x Pc, with n/Pr x m/Pc pairs a rank at R pairs per core-second:
+ *    T = n m / (Pr Pc R threads) + bytes / B + messages L
+ *    bytes = 16 (Pc-1)/Pc n/Pr (row sums, blocks of them) + 16 (Pr-1)/Pr m/Pc (column sums, once), float64
+ *  R follows the roofline of a fused multiply-add a pair and dimension: peak / (d + 8). B and L are those of shared
+ *  memory on one node and of a 100 Gb/s network between nodes. */
+#include "planner.h"
+#include "cost_impl.h"
+#include "sinkhorn.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define MIB  ((int64_t)1 << 20)
+#define SLAB (32 * MIB) /* the reader's largest buffer */
+
+/* What HDF5, MPI and the heap take beside our own arrays once work begins; measured, see tests/test_program.sh. */
+#define ROOM(bytes) (10 * MIB + (bytes) / 50)
+
+typedef struct part {
+    int grid_rows, grid_cols, sharing;
+    int64_t sources, targets; /* rows of the rank with most */
+} part;
+
+static double log2_up(double x)
+{
+    return ceil(log2(x < 1 ? 1 : x));
+}
+
+static int threads_of(const ferry_work *work)
+{
+    return work->cost->threads > 0 ? work->cost->threads : 1;
+}
+
+/* Pairs per second and core. */
+static double rate(const ferry_work *work)
+{
+    static const double peak[] = {5e9, 6e10, 1.2e11}; /* lanes times multiply-adds per second: generic, avx2, avx512 */
+    const ferry_kernels *kernels = work->cost->kernels ? work->cost->kernels : ferry_kernels_find(NULL);
+    double per_pair = work->dim + 8;
+    if (work->cost->precision == FERRY_DOUBLE) return 1e9 / per_pair;
+    if (work->cost->kind == FERRY_COST_PNORM || work->cost->kind == FERRY_COST_SQ_PNORM) per_pair *= 4;
+    if (work->cost->kind == FERRY_COST_ARCCOS) per_pair += 40;
+    return peak[kernels && kernels->level < 3 ? kernels->level : 0] / per_pair;
+}
+
+/* One pass over all pairs. */
+static void pass_cost(ferry_phase *phase, const ferry_work *work, const ferry_machine *machine, const part *p)
+{
+    bool far = machine->nodes > 1;
+    double latency = far ? 1e-5 : 2e-6, bandwidth = far ? 1.25e10 * machine->nodes / machine->ranks : 2e9;
+    double pairs = (double)p->sources * (double)p->targets, row_blocks = p->grid_cols > 1 ? 16 : 0;
+    phase->flops = pairs * (2.0 * work->dim + 16);
+    phase->messages = row_blocks * 2 * log2_up(p->grid_cols) + 2 * log2_up(p->grid_rows);
+    phase->sent_bytes = 16.0 * (p->grid_cols - 1) / p->grid_cols * (double)p->sources +
+                        16.0 * (p->grid_rows - 1) / p->grid_rows * (double)p->targets;
+    phase->seconds =
+        pairs / (rate(work) * threads_of(work)) + phase->messages * latency + phase->sent_bytes / bandwidth;
+}
+
+static ferry_status part_of(part *out, const ferry_work *work, const ferry_machine *machine, int grid_rows)
+{
+    ferry_shards source = {0}, target = {0};
+    int grid_cols = machine->ranks / grid_rows, per_node = machine->ranks / machine->nodes;
+    *out = (part){grid_rows, grid_cols, per_node / grid_cols > 0 ? per_node / grid_cols : 1, 0, 0};
+    ferry_status status = ferry_shards_open(&source, work->sources, FERRY_SOURCE_UNIT, grid_rows);
+    if (status == FERRY_OK) status = ferry_shards_open(&target, work->targets, FERRY_TARGET_UNIT, grid_cols);
+    for (int r = 0; status == FERRY_OK && r < grid_rows; r++)
+        if (source.first[r + 1] - source.first[r] > out->sources) out->sources = source.first[r + 1] - source.first[r];
+    for (int c = 0; status == FERRY_OK && c < grid_cols; c++)
+        if (target.first[c + 1] - target.first[c] > out->targets) out->targets = target.first[c + 1] - target.first[c];
+    ferry_shards_close(&source);
+    ferry_shards_close(&target);
+    return status;
+}
+
+static ferry_phase *add_phase(ferry_layout *out, const char *name, int64_t rows, int64_t bytes)
+{
+    ferry_phase *phase = &out->phase[out->phases++];
+    memset(phase, 0, sizeof *phase);
+    (void)snprintf(phase->name, sizeof phase->name, "%s", name);
+    phase->rows = rows;
+    phase->bytes = bytes + ROOM(bytes);
+    if (phase->bytes > out->bytes) out->bytes = phase->bytes;
+    return phase;
+}
+
+static int64_t point_bytes(const ferry_work *work)
+{
+    return (int64_t)work->dim * (work->cost->precision == FERRY_DOUBLE ? 8 : 4);
+}
+
+/* The reader's buffers for blocks of so many rows: as stored, and as handed out. */
+static int64_t reading(const ferry_work *work, int64_t rows)
+{
+    double stored = (double)rows * (double)(work->read_bytes > 0 ? work->read_bytes : point_bytes(work));
+    return (stored > (double)SLAB ? SLAB : (int64_t)stored) + rows * (point_bytes(work) + 8);
+}
+
+/* A file at about 200 MB/s a rank. */
+static double reading_seconds(const ferry_work *work, int64_t rows)
+{
+    return (double)rows * (double)(work->read_bytes > 0 ? work->read_bytes : point_bytes(work)) / 2e8;
+}
+
+/* Phases of `cellferry transport`: raw points live until they are packed. */
+static void solve_phases(ferry_layout *out, const ferry_work *work, const ferry_machine *machine, const part *p)
+{
+    int64_t bring = p->targets / p->sharing + FERRY_TARGET_UNIT, rows = p->sources + bring;
+    int64_t raw = rows * point_bytes(work), held = work->base + work->fixed_bytes;
+    int64_t packed = ferry_cost_bytes(work->cost, work->dim, p->sources, p->targets, p->sharing);
+    int64_t solving = ferry_transport_bytes(work->cost, work->dim, work->sources, work->targets, p->sources, p->targets,
+                                            p->grid_rows, p->grid_cols);
+    int64_t weights = 8 * (p->sources + p->targets);
+    int64_t block = out->batch < rows ? out->batch : rows;
+    ferry_phase *read = add_phase(out, "read", rows, held + raw + reading(work, block));
+    read->seconds = reading_seconds(work, rows);
+    ferry_phase *prepare = add_phase(out, "prepare", rows, held + raw + packed);
+    prepare->flops = (double)rows * work->dim * 8;
+    prepare->seconds = prepare->flops / 2e9;
+    int64_t bytes = held + packed + weights + solving;
+    for (int i = 0; i < work->passes; i++) pass_cost(add_phase(out, "statistics", rows, bytes), work, machine, p);
+    pass_cost(add_phase(out, "start pass", rows, bytes), work, machine, p);
+    pass_cost(add_phase(out, "each iteration", rows, bytes), work, machine, p);
+    int64_t names = 64 * (p->sources + (p->targets + machine->ranks - 1) / machine->ranks) + 8 * SLAB / 32;
+    add_phase(out, "write", p->sources, held + packed + weights + 16 * (p->sources + p->targets) + names);
+}
+
+/* Phases of a stream: the target side stays, blocks of source rows pass by. */
+static void stream_phases(ferry_layout *out, const ferry_work *work, const ferry_machine *machine, const part *p)
+{
+    int64_t bring = p->targets / p->sharing + FERRY_TARGET_UNIT, held = work->base + work->fixed_bytes;
+    int64_t packed = ferry_cost_bytes(work->cost, work->dim, 0, p->targets, p->sharing);
+    int64_t potentials = 16 * p->targets;
+    int64_t panels = ferry_panel_bytes(work->cost, work->dim, p->targets) * threads_of(work);
+    ferry_phase *read =
+        add_phase(out, "read target", bring, held + packed + bring * point_bytes(work) + reading(work, bring));
+    read->seconds = reading_seconds(work, bring);
+    int64_t block = reading(work, out->batch) + out->batch * (2 * point_bytes(work) + work->row_bytes);
+    int64_t rows = p->sources;
+    for (int i = 0; i < work->passes; i++) {
+        char name[24];
+        (void)snprintf(name, sizeof name, work->passes > 1 ? "pass %d" : "pass", i + 1);
+        pass_cost(add_phase(out, name, rows, held + packed + potentials + panels + block), work, machine, p);
+    }
+}
+
+static void phases(ferry_layout *out, const ferry_work *work, const ferry_machine *machine, const part *p,
+                   int64_t batch)
+{
+    *out = (ferry_layout){.grid_rows = p->grid_rows, .grid_cols = p->grid_cols, .batch = batch};
+    out->passes = batch > 0 ? (p->sources + batch - 1) / batch : 0;
+    if (work->stream)
+        stream_phases(out, work, machine, p);
+    else
+        solve_phases(out, work, machine, p);
+}
+
+static int64_t whole_units(int64_t rows)
+{
+    return (rows + FERRY_SOURCE_UNIT - 1) / FERRY_SOURCE_UNIT * FERRY_SOURCE_UNIT;
+}
+
+/* The largest block that fits: halved from all rows down to one unit; out->bytes tells whether that was enough. */
+static void fit_batch(ferry_layout *out, const ferry_work *work, const ferry_machine *machine, const part *p,
+                      int64_t batch)
+{
+    if (batch > 0) {
+        phases(out, work, machine, p, whole_units(batch));
+        return;
+    }
+    batch = whole_units(work->stream || p->sources > p->targets ? p->sources : p->targets);
+    for (;;) {
+        phases(out, work, machine, p, batch);
+        if (out->bytes <= machine->memory || batch <= FERRY_SOURCE_UNIT) return;
+        batch = whole_units(batch / 2);
+    }
+}
+
+static double total_seconds(const ferry_layout *layout)
+{
+    double seconds = 0;
+    for (int i = 0; i < layout->phases; i++)
+        seconds += layout->phase[i].seconds * (strcmp(layout->phase[i].name, "each iteration") ? 1 : 100);
+    return seconds;
+}
+
+/* Best layout of a machine; *fits: does it stay within the limit? Otherwise the one with the fewest bytes. */
+static ferry_status search(ferry_layout *out, bool *fits, const ferry_work *work, const ferry_machine *machine,
+                           int grid_rows, int64_t batch)
+{
+    *fits = false;
+    out->phases = 0;
+    for (int rows = machine->ranks; rows >= 1; rows--) {
+        ferry_layout layout;
+        part p;
+        if (machine->ranks % rows || (grid_rows && rows != grid_rows)) continue;
+        FERRY_TRY(part_of(&p, work, machine, rows));
+        fit_batch(&layout, work, machine, &p, batch);
+        bool good = layout.bytes <= machine->memory;
+        bool better =
+            out->phases == 0 || (good && !*fits) ||
+            (good == *fits && (good ? total_seconds(&layout) < 0.95 * total_seconds(out) : layout.bytes < out->bytes));
+        if (!better) continue;
+        *out = layout;
+        *fits = good;
+    }
+    return FERRY_OK;
+}
+
+/* What would fit, for the message. */
+static void way_out(char text[256], const ferry_work *work, const ferry_machine *machine, int grid_rows, int64_t batch,
+                    int64_t needed)
+{
+    ferry_layout layout;
+    bool fits;
+    char size[32];
+    int used = snprintf(text, 256, "raise --memory to %lldM", (long long)((needed + MIB - 1) / MIB));
+    ferry_cost_options single = *work->cost;
+    ferry_work lean = *work;
+    single.threads = 1;
+    lean.cost = &single;
+    if (grid_rows && search(&layout, &fits, work, machine, 0, batch) == FERRY_OK && fits)
+        used += snprintf(text + used, 256 - (size_t)used, ", leave out --grid (%dx%d fits)", layout.grid_rows,
+                         layout.grid_cols);
+    if (batch && search(&layout, &fits, work, machine, grid_rows, 0) == FERRY_OK && fits)
+        used += snprintf(text + used, 256 - (size_t)used, ", lower --batch-size to %lld", (long long)layout.batch);
+    if (threads_of(work) > 1 && search(&layout, &fits, &lean, machine, grid_rows, batch) == FERRY_OK && fits)
+        used += snprintf(text + used, 256 - (size_t)used, ", lower --threads to 1");
+    for (int times = 2; times <= 1024 && work->base < machine->memory; times *= 2) {
+        ferry_machine more = {machine->ranks * times, machine->nodes * times, machine->memory};
+        if (more.ranks > 65536 || search(&layout, &fits, work, &more, 0, batch) != FERRY_OK || !fits) continue;
+        (void)snprintf(text + used, 256 - (size_t)used, ", or use %d ranks", more.ranks);
+        return;
+    }
+    (void)snprintf(text + used, 256 - (size_t)used, "; the program alone takes %s",
+                   ferry_size_text(size, (double)work->base));
+}
+
+ferry_status ferry_layout_choose(ferry_layout *out, const ferry_work *work, const ferry_machine *machine, int grid_rows,
+                                 int grid_cols, int64_t batch)
+{
+    bool fits;
+    if (grid_rows && (int64_t)grid_rows * grid_cols != machine->ranks)
+        return ferry_fail(FERRY_E_ARG, "--grid %dx%d has %lld places, but there are %d ranks", grid_rows, grid_cols,
+                          (long long)grid_rows * grid_cols, machine->ranks);
+    FERRY_TRY(search(out, &fits, work, machine, grid_rows, batch));
+    if (fits) return FERRY_OK;
+    char needed[32], allowed[32], way[256];
+    way_out(way, work, machine, grid_rows, batch, out->bytes);
+    return ferry_fail(
+        FERRY_E_PLAN, "%lld source x %lld target cells need %s per rank on %d rank%s, and --memory allows %s: %s",
+        (long long)work->sources, (long long)work->targets, ferry_size_text(needed, (double)out->bytes), machine->ranks,
+        machine->ranks == 1 ? "" : "s", ferry_size_text(allowed, (double)machine->memory), way);
+}
