@@ -1,0 +1,66 @@
+/** figure.h - a picture: a data file and a gnuplot script beside it, and gnuplot run on them. All Local; only rank 0
+ *  makes pictures. Coordinates are pixels of a canvas whose origin is the lower left corner, so that room for every
+ * text is known before gnuplot starts. */
+#ifndef CLI_FIGURE_H
+#define CLI_FIGURE_H
+#include <cellferry.h>
+
+typedef struct figure_text { /* grows as it is appended to */
+    char *text;
+    size_t length, room;
+    bool failed; /* out of memory: nothing was appended since */
+} figure_text;
+void figure_add(figure_text *out, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+typedef struct figure {
+    char *path, *script_path, *data_path; /* owned; FIGURE.svg, FIGURE.gp, FIGURE.dat */
+    const char *name, *data_name;         /* the last part of path and data_path */
+    int format;                           /* 0 svg, 1 png, 2 pdf */
+    double width, height;                 /* pixels */
+    figure_text script, data;
+} figure;
+
+/* Paths from the name of the figure; FERRY_E_ARG unless it ends in .svg, .png or .pdf. Close with figure_close. */
+ferry_status figure_open(figure *out, const char *path);
+void figure_close(figure *out);
+/* The head of the script: terminal, size, font, output. Once, before anything else is drawn. */
+void figure_canvas(figure *out, double width, double height);
+/* The frame that coordinates of the data are drawn in. */
+void figure_margins(figure *out, double left, double bottom, double right, double top);
+/* A text at a place of the canvas; every character means itself. align: 'l', 'c', 'r'; colour "#rrggbb". */
+void figure_label(figure *out, double x, double y, char align, double size, double rotate, const char *colour,
+                  const char *text);
+/* A filled rectangle of the canvas. */
+void figure_rect(figure *out, double x0, double y0, double x1, double y1, const char *colour);
+/* 'text' as a gnuplot string. */
+void figure_quote(figure_text *out, const char *text);
+/* Pixels that a text of this size takes at most, about. */
+double figure_text_width(const char *text, double size);
+/* Shortened to fit into `width` pixels with "..." in the middle; out has room for 256 bytes. Returns out. */
+const char *figure_fit(char out[256], const char *text, double size, double width);
+/* Run gnuplot on the script, in the figure's folder. FERRY_E_DEVICE when there is no gnuplot (the message says how to
+ * draw the files that are left), FERRY_E_RUN when it failed. */
+ferry_status figure_draw(const figure *out);
+
+#define FIGURE_INK  "#222222"
+#define FIGURE_GREY "#777777"
+
+/* What can be drawn. */
+ferry_status figure_trace(figure *out, const char *plan_path, const char *title);
+ferry_status figure_heatmap(figure *out, const char *csv_path, const char *title);
+ferry_status figure_sankey(figure *out, const char *csv_path, const char *title);
+ferry_status figure_stages(figure *out, const char *path, const char *title); /* a record, or a result that holds one */
+
+/* A table of numbers with names, read from a CSV file. Close with figure_table_close. */
+typedef struct figure_table {
+    ferry_names rows, columns;
+    double *value; /* [rows.count, columns.count] */
+    char corner[128];
+} figure_table;
+ferry_status figure_table_read(figure_table *out, const char *path);
+void figure_table_close(figure_table *table);
+/* The whole of a text file, NUL-terminated; free with free(). */
+ferry_status figure_file_read(char **text, const char *path);
+/* The last part of a path. Borrowed. */
+const char *figure_base_name(const char *path);
+#endif
