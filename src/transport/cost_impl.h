@@ -2,17 +2,52 @@
 #ifndef FERRY_COST_IMPL_H
 #define FERRY_COST_IMPL_H
 #include "cost.h"
+#include "mpi/memory.h"
 FERRY_BEGIN
+#define FERRY_LOG2_E 1.4426950408889634074 /* log2(e) */
+
 /** Source rows made ready for tiles: packed in panels of 24, with their norms. Close with ferry_source_close. */
 typedef struct ferry_source {
     int64_t rows, panels;
-    void *packed; /* [panels][24 * dim] float, as the kernels pack, or [rows][dim] double */
-    double *norm; /* [panels * 24] squared norms after centring (0 where the cost needs none) */
+    float *f;     /* [panels][24 * dim], as the kernels pack */
+    double *d;    /* [panels * 24][dim], for double precision */
+    double *norm; /* [panels * 24] the row's part of the cost (squared norm after centring; 0 where there is none) */
 } ferry_source;
-/** Local. x: any rows, float or double as the cost's precision; it is only read. Epsilon is folded in when a target is
- *  prepared, not here, so a source serves every epsilon. */
+
+/** Where costs are bilinear, C_ij = inv_scale (offset + norm_i + norm_j - factor <x_i, y_j>), with x and y prepared:
+ *  centred on the target mean (translation-invariant costs), ranked, normalised. */
+struct ferry_cost {
+    const ferry_grid *grid;
+    ferry_cost_options options;
+    int dim;
+    ferry_tile_kind tile;
+    bool bilinear; /* exactly of the form above; cosine in double precision is not, for the 1e-8 in it */
+    bool centred;
+    double offset, factor;
+    double inv_scale;
+    double *centre;         /* [dim], zeros unless centred */
+    int64_t units, columns; /* of this grid column; columns = 32 units */
+    int blocks;             /* its canonical target blocks */
+    int64_t *unit;          /* [blocks + 1] first unit of each, from this grid column's first */
+    ferry_window window;    /* holds what y... point to, once per node */
+    float *y;               /* [units][32 * dim], as the kernels pack */
+    double *y_d;            /* [units][dim][32], for double precision */
+    double *y_norm;         /* [columns] */
+    float *y2;              /* [columns] the same for tiles that want it as float */
+    ferry_source source;    /* empty after ferry_cost_open_target */
+    bool has_source;
+    double *sum_x, *sum_y;       /* [dim + 1] canonical sums of all prepared rows and, last, of their norms */
+    double raw_max_x, raw_max_y; /* largest squared norms as read */
+    double mean, square;         /* of the scaled cost and of its square */
+    bool mean_known, square_known;
+};
+
+/** Local. x: any rows, float or double as the cost's precision; it is only read. Epsilon is folded in tile by tile, so
+ *  a source serves every epsilon. */
 FERRY_API ferry_status ferry_source_open(ferry_source *out, const ferry_cost *cost, const ferry_matrix *x);
 FERRY_API void ferry_source_close(ferry_source *source);
+/** Local. Bytes of a source side of that many rows. */
+FERRY_API int64_t ferry_source_bytes(const ferry_cost_options *options, int dim, int64_t rows);
 /** Local. The source side given to ferry_cost_open; NULL after ferry_cost_open_target. Borrowed. */
 FERRY_API const ferry_source *ferry_cost_source(const ferry_cost *cost);
 FERRY_API const ferry_grid *ferry_cost_grid(const ferry_cost *cost);
@@ -23,11 +58,14 @@ typedef struct ferry_target {
     double epsilon;
     int64_t columns; /* of this rank's grid column, padded to whole units */
     float *beta_f;   /* [columns] (g_j - norm part) log2(e) / epsilon, -inf in padding and where g_j = -inf */
-    double *beta_d;
+    double *beta_d;  /* the same for double precision (without the norm part: costs are evaluated whole) */
 } ferry_target;
 /** Local. Allocates; fill with ferry_target_set. */
 FERRY_API ferry_status ferry_target_open(ferry_target *out, const ferry_cost *cost);
+/** Local. g [target rows of this grid column]; NULL: zeros. */
 FERRY_API void ferry_target_set(ferry_target *target, const ferry_cost *cost, const double *g, double epsilon);
+/** Local. What rounding to float took from the exponents of column j: log2 P_ij gains it (0 in double precision). */
+FERRY_API double ferry_target_residual(const ferry_target *target, const ferry_cost *cost, const double *g, int64_t j);
 FERRY_API void ferry_target_close(ferry_target *target);
 
 /** One panel: 24 source rows against all target columns of this grid column. One per thread; allocated once. */
@@ -39,9 +77,12 @@ typedef struct ferry_panel {
     float *f;            /* [units][24][32] */
     double *d;           /* the same for --precision double */
     double *block_sums;  /* [blocks][24] row sums per canonical target block */
-    void *scratch;
+    float *x;            /* [24 * dim] the rows with epsilon and scale folded in */
+    float alpha[FERRY_SOURCE_UNIT], x2[FERRY_SOURCE_UNIT];
+    double alpha_d[FERRY_SOURCE_UNIT];
+    double residual[FERRY_SOURCE_UNIT]; /* what rounding took from alpha: log2 P_ij gains it (not in block_sums) */
 } ferry_panel;
-FERRY_API ferry_status ferry_panel_open(ferry_panel *out, const ferry_cost *cost);
+FERRY_API ferry_status ferry_panel_open(ferry_panel *panel, const ferry_cost *cost);
 FERRY_API void ferry_panel_close(ferry_panel *panel);
 FERRY_API int64_t ferry_panel_bytes(const ferry_cost_options *options, int dim, int64_t target_rows);
 
@@ -49,20 +90,42 @@ FERRY_API int64_t ferry_panel_bytes(const ferry_cost_options *options, int dim, 
  *  f: [24] potentials of these rows, -inf for none (row of zeros; rows past the end too). */
 FERRY_API void ferry_panel_plan(ferry_panel *panel, const ferry_source *source, int64_t index, const double *f,
                                 const ferry_target *target);
+/** Local. Exponents log2 P_ij into the panel instead of the plan. */
+FERRY_API void ferry_panel_scores(ferry_panel *panel, const ferry_source *source, int64_t index, const double *f,
+                                  const ferry_target *target);
 /** Local. Row sums [24] = the adjacent-pair tree over block_sums, for a grid with one column. */
 FERRY_API void ferry_panel_row_sums(double *sums, const ferry_panel *panel);
-/** Local. Row log-sum-exp that cannot underflow: lse_i = log2 sum_j 2^(log2 P_ij), [24]; the panel is overwritten. Over
- *  this rank's columns only. */
-FERRY_API void ferry_panel_row_lse(double *lse, ferry_panel *panel, const ferry_source *source, int64_t index,
+/** Local. max [24] = largest exponent log2 P_ij of each row over this rank's columns, -inf where there is none; the
+ *  panel is overwritten by exponents. Moving f_i down by epsilon log(2) max_i makes row sums that cannot underflow. */
+FERRY_API void ferry_panel_row_max(double *max, ferry_panel *panel, const ferry_source *source, int64_t index,
                                    const double *f, const ferry_target *target);
 /** Local. c [columns] += sum_i q_i P_ij, q [24]. */
 FERRY_API void ferry_panel_columns(double *c, const ferry_panel *panel, const double *q);
+/** Local. The same for units first ... first + units - 1 only (c still begins at column 0). */
+FERRY_API void ferry_panel_columns_part(double *c, const ferry_panel *panel, const double *q, int64_t first,
+                                        int64_t units);
 /** Local. Exponents log2 P_ij join the running column log-sum-exp m, t [columns] (kernels.h: column_lse); the panel is
  *  overwritten by exponents. */
 FERRY_API void ferry_panel_column_lse(double *m, double *t, ferry_panel *panel, const ferry_source *source,
                                       int64_t index, const double *f, const ferry_target *target);
 /** Local. Costs C_ij (scaled) of the panel into values [24][width] row-major, width = 32 * units: for statistics and
- * for transport cost. */
+ *  for transport cost. Finite values without meaning in padding rows and columns. */
 FERRY_API void ferry_panel_costs(double *values, ferry_panel *panel, const ferry_source *source, int64_t index);
+
+/** Local. Costs of units first ... first + units - 1 (at most FERRY_SLICE_UNITS) into values [24][32 * units]; x: room
+ *  for 24 * dim floats. Needs no panel. */
+#define FERRY_SLICE_UNITS 16
+FERRY_API void ferry_cost_slice(double *values, float *x, const ferry_cost *cost, const ferry_source *source,
+                                int64_t index, int64_t first, int64_t units);
+/** Local. Room that ferry_prepare_rows needs for sorting, in bytes. */
+FERRY_API int64_t ferry_prepare_bytes(const ferry_cost *cost);
+/** Local. Rows first ... first + count - 1 of x made ready: centred, ranked, normalised, rounded to the precision, into
+ *  out [count, dim]; norm [count] their part of the cost. */
+FERRY_API void ferry_prepare_rows(double *out, double *norm, const ferry_cost *cost, const ferry_matrix *x,
+                                  int64_t first, int64_t count, void *scratch);
+/** Collective over `world`, the ranks along which `shards` is cut (part = rank in it). *out = sum of values [local
+ * rows] by canonical blocks: the same bits for any layout. The status is this call's alone: agree on it. */
+FERRY_API ferry_status ferry_canonical_sum(double *out, const double *values, const ferry_shards *shards,
+                                           const ferry_world *world, ferry_reduction how);
 FERRY_END
 #endif
