@@ -26,6 +26,9 @@ typedef struct ferry_sink {
 typedef enum ferry_type { FERRY_INT8, FERRY_INT32, FERRY_INT64, FERRY_F32, FERRY_F64, FERRY_BOOL } ferry_type;
 typedef struct ferry_output ferry_output; /* opaque */
 
+/** Local. What ferry_output_open would refuse, said before the work: on rank 0, then ferry_agree. */
+FERRY_API ferry_status ferry_output_check(const char *path, bool overwrite);
+
 /** FERRY_E_FILE when path exists and overwrite is false, its folder is absent or not writable. */
 FERRY_API ferry_status ferry_output_open(ferry_output **out, const ferry_world *world, const char *path,
                                          bool overwrite);

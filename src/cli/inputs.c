@@ -36,26 +36,18 @@ static void copy_rows(ferry_matrix *out, const ferry_matrix *part, int64_t at)
                (size_t)part->rows * width);
 }
 
-ferry_status points_read(ferry_matrix *out, uint64_t *fingerprint, const ferry_world *world,
-                         const ferry_population *population, int64_t first, int64_t count, int64_t batch,
-                         ferry_precision precision)
+ferry_status points_read(ferry_matrix *out, const ferry_world *world, const ferry_population *population, int64_t first,
+                         int64_t count, int64_t batch, ferry_precision precision)
 {
-    *fingerprint = 0;
-    if (ferry_max(world, count) <= batch) {
-        FERRY_TRY(ferry_population_points(out, world, population, first, count, precision, NULL));
-        *fingerprint = ferry_fingerprint(out, first);
-        return FERRY_OK;
-    }
+    if (ferry_max(world, count) <= batch)
+        return ferry_population_points(out, world, population, first, count, precision, NULL);
     FERRY_TRY(ferry_agree(world, ferry_matrix_open(out, count, population->dim, precision)));
     int64_t blocks = ferry_max(world, (count + batch - 1) / batch), total = ferry_total(world, count);
     for (int64_t k = 0; k < blocks; k++) {
         int64_t at = k * batch < count ? k * batch : count, rows = block_rows(count, at, batch);
         ferry_matrix part = {0};
         ferry_status status = ferry_population_points(&part, world, population, first + at, rows, precision, NULL);
-        if (status == FERRY_OK) {
-            copy_rows(out, &part, at);
-            *fingerprint += ferry_fingerprint(&part, first + at);
-        }
+        if (status == FERRY_OK) copy_rows(out, &part, at);
         ferry_matrix_close(&part);
         FERRY_TRY(status);
         ferry_progress(world, "reading cells", total * (k + 1) / blocks, total, "cells", NULL);

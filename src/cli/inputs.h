@@ -15,11 +15,11 @@ typedef struct side_options {
  * holds the joined filters. */
 ferry_status side_join(ferry_population_options *out, const char ***where, const char *path, const side_options *both,
                        const side_options *own);
-/* Collective. Points of kept cells first ... first + count - 1 (any range per rank), read in blocks of `batch` rows;
- * *fingerprint = of these rows. Rows that are not finite end in FERRY_E_FILE naming the first. */
-ferry_status points_read(ferry_matrix *out, uint64_t *fingerprint, const ferry_world *world,
-                         const ferry_population *population, int64_t first, int64_t count, int64_t batch,
-                         ferry_precision precision);
+/* Collective. Points of kept cells first ... first + count - 1 (any range per rank), read in blocks of `batch` rows.
+ * Rows that are not finite end in FERRY_E_FILE naming the first. Close with ferry_matrix_close, also after a failure.
+ */
+ferry_status points_read(ferry_matrix *out, const ferry_world *world, const ferry_population *population, int64_t first,
+                         int64_t count, int64_t batch, ferry_precision precision);
 /* Collective. *rows = kept cells of all ranks with NaN or infinity; reads every point, in blocks of `batch` rows. */
 ferry_status points_not_finite(int64_t *rows, const ferry_world *world, const ferry_population *population,
                                int64_t batch);

@@ -116,6 +116,14 @@ ferry_status program_settle(cli_program *program)
     return ferry_agree(world, watch_start(world, common->stall));
 }
 
+ferry_status output_check(const cli_program *program)
+{
+    const common_options *common = program->common;
+    ferry_status status = FERRY_OK;
+    if (!common->plan && program->world.rank == 0) status = ferry_output_check(common->output, common->overwrite);
+    return ferry_agree(&program->world, status);
+}
+
 /* Collective. What every command ends with. */
 static ferry_status finish(cli_program *program)
 {

@@ -25,6 +25,8 @@ typedef struct cli_program {
 double now_seconds(void);
 /* Collective. Kernels, threads, memory limit, progress and watchdog as the common options ask. */
 ferry_status program_settle(cli_program *program);
+/* Collective. The result may be written where -o says; nothing to check with --plan. */
+ferry_status output_check(const cli_program *program);
 
 extern const cli_command command_transport, command_sparsify, command_push, command_pull, command_transition,
     command_info, command_plot;

@@ -1,0 +1,212 @@
+/* cmd_transport.c - `cellferry transport`: open, plan, read, prepare, solve, write. */
+#include "cmd_transport.h"
+#include "progress.h"
+#include "record.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { NOT_CONVERGED = 4 };
+
+/* Passes over all pairs that the statistics of the cost take. */
+static int statistics_passes(const transport_job *job)
+{
+    const ferry_cost_options *cost = &job->cost_options;
+    bool closed = cost->kind == FERRY_COST_SQ_EUCLIDEAN || cost->kind == FERRY_COST_DOT;
+    int passes = cost->scale == FERRY_SCALE_MAX_COST || (cost->scale == FERRY_SCALE_MEAN && !closed);
+    if (cost->scale == FERRY_SCALE_MEDIAN) passes += 4;
+    if (job->o->epsilon_of == FERRY_EPSILON_OF_STD || (job->o->epsilon_of == FERRY_EPSILON_OF_MEAN && !closed))
+        passes += passes == 0;
+    return passes;
+}
+
+/* Collective. */
+static ferry_status open_sides(transport_job *job)
+{
+    const ferry_world *world = &job->program->world;
+    ferry_population_options source = job->source.options, target = job->target.options;
+    FERRY_TRY(ferry_population_open(&job->source, world, &source));
+    FERRY_TRY(ferry_population_open(&job->target, world, &target));
+    if (job->source.dim == job->target.dim) return FERRY_OK;
+    return ferry_fail(FERRY_E_FILE,
+                      "the source has %d columns (%s of %s) and the target %d (%s of %s): they have to agree; choose "
+                      "with --source-rep, --target-rep or --dims",
+                      job->source.dim, job->source.options.rep, source.path, job->target.dim, job->target.options.rep,
+                      target.path);
+}
+
+/* Collective. The measured base: files open, libraries loaded. */
+static ferry_status choose_layout(transport_job *job)
+{
+    const ferry_machine machine = machine_of(job->program);
+    const ferry_work work = {.cost = &job->cost_options,
+                             .dim = job->source.dim,
+                             .sources = job->source.cells,
+                             .targets = job->target.cells,
+                             .passes = statistics_passes(job),
+                             .iterations = job->solver.max_iterations,
+                             .base = ferry_max(&job->program->world, ferry_usage_now().pss)};
+    return ferry_agree(&job->program->world, ferry_layout_choose(&job->layout, &work, &machine, job->grid_rows,
+                                                                 job->grid_cols, job->o->common.batch));
+}
+
+/* Collective. What --plan prints beside the phases: what the filters keep, and rows that could not be used. */
+static ferry_status describe(transport_job *job)
+{
+    const ferry_world *world = &job->program->world;
+    const ferry_population *side[] = {&job->source, &job->target};
+    const char *name[] = {"source", "target"};
+    int64_t bad[2];
+    for (int i = 0; i < 2; i++) FERRY_TRY(points_not_finite(&bad[i], world, side[i], job->layout.batch));
+    ferry_machine machine = machine_of(job->program);
+    json *figures = &job->program->figures;
+    progress_end();
+    for (int i = 0; i < 2; i++) {
+        char key[40];
+        input_record(&job->program->inputs_json, name[i], side[i], 0);
+        (void)snprintf(key, sizeof key, "%s_rows_not_finite", name[i]);
+        json_count(figures, key, bad[i]);
+    }
+    layout_record(figures, &job->layout, &machine);
+    if (world->rank != 0 || job->o->common.json) return FERRY_OK;
+    for (int i = 0; i < 2; i++) {
+        input_print(name[i], side[i]);
+        printf("         rows with NaN or infinity: %lld%s\n", (long long)bad[i],
+               bad[i] ? " (a run ends with exit code 3; leave them out with --where)" : "");
+    }
+    layout_print(&job->layout, &machine);
+    return FERRY_OK;
+}
+
+/* Collective. Sums of weights only for a message: to nine digits, the same for any number of ranks. */
+static double rough_sum(const ferry_world *world, const double *values, int64_t count, bool mine)
+{
+    double largest = 0;
+    int64_t parts = 0;
+    for (int64_t i = 0; i < count; i++) largest = fmax(largest, values[i]);
+    largest = ferry_max_double(world, largest);
+    for (int64_t i = 0; i < count && mine && largest > 0; i++) parts += llround(values[i] / largest * 1073741824.0);
+    return (double)ferry_total(world, parts) / 1073741824.0 * largest;
+}
+
+/* Collective. Points of both sides into the packed cost; they are freed before the solve. */
+static ferry_status read_and_pack(transport_job *job)
+{
+    const ferry_world *world = &job->program->world;
+    const ferry_grid *grid = &job->grid;
+    const ferry_precision precision = job->cost_options.precision;
+    const int64_t batch = job->layout.batch;
+    ferry_matrix x = {0}, y = {0};
+    watch_stage("read");
+    ferry_status status = points_read(&x, world, &job->source, grid->source_first, grid->source_rows, batch, precision);
+    if (status == FERRY_OK)
+        status = points_read(&y, world, &job->target, grid->bring_first, grid->bring_rows, batch, precision);
+    if (status == FERRY_OK) {
+        uint64_t mine[] = {ferry_plan_source_fingerprint(grid, &x), ferry_plan_target_fingerprint(grid, &y)};
+        for (int i = 0; i < 2; i++) job->fingerprint[i] = (uint64_t)ferry_total(world, (int64_t)mine[i]);
+        ferry_stage_sample();
+        watch_stage("prepare");
+        status = ferry_cost_open(&job->cost, grid, &x, &y, &job->cost_options);
+    }
+    ferry_matrix_close(&y);
+    ferry_matrix_close(&x);
+    return status;
+}
+
+/* Collective. */
+static ferry_status prepare(transport_job *job)
+{
+    const ferry_world *world = &job->program->world;
+    ferry_grid *grid = &job->grid;
+    FERRY_TRY(ferry_grid_open(grid, world, job->layout.grid_rows, job->layout.grid_cols, job->source.cells,
+                              job->target.cells));
+    FERRY_TRY(read_and_pack(job));
+    FERRY_TRY(
+        ferry_cost_epsilon(&job->solver.epsilon, job->cost, (ferry_epsilon_of)job->o->epsilon_of, job->o->epsilon));
+    FERRY_TRY(ferry_population_weights(&job->a, world, &job->source, grid->source_first, grid->source_rows));
+    FERRY_TRY(ferry_population_weights(&job->b, world, &job->target, grid->target_first, grid->target_rows));
+    job->sum_a = rough_sum(world, job->a, grid->source_rows, grid->col == 0);
+    job->sum_b = rough_sum(world, job->b, grid->target_rows, grid->row == 0);
+    if (!job->o->initial) return FERRY_OK;
+    FERRY_TRY(ferry_plan_initial(&job->f, &job->g, job->o->initial, world, grid, &job->source, &job->target,
+                                 &job->cost_options, job->solver.epsilon));
+    job->solver.f = job->f;
+    job->solver.g = job->g;
+    return FERRY_OK;
+}
+
+/* Collective. */
+static ferry_status write_plan(transport_job *job)
+{
+    const transport_options *o = job->o;
+    FERRY_AUTO char *record = NULL;
+    FERRY_TRY(record_text(&record, job->program));
+    return ferry_plan_write(o->common.output, o->common.overwrite, &job->grid, &job->source, &job->target, job->cost,
+                            o->scale_cost, &job->potentials, job->a, job->b, job->fingerprint[0], job->fingerprint[1],
+                            o->threshold, job->solver.check_every, record);
+}
+
+/* Collective. */
+static ferry_status work(transport_job *job)
+{
+    const cli_program *program = job->program;
+    const ferry_world *world = &program->world;
+    watch_stage("open");
+    FERRY_TRY(ferry_agree(world, transport_check(job)));
+    FERRY_TRY(output_check(program));
+    FERRY_TRY(open_sides(job));
+    FERRY_TRY(choose_layout(job));
+    if (job->o->common.plan) return describe(job);
+    FERRY_TRY(prepare(job));
+    watch_stage("solve");
+    FERRY_TRY(ferry_transport(&job->potentials, job->cost, job->a, job->b, &job->solver));
+    transport_record(job);
+    watch_stage("write");
+    FERRY_TRY(write_plan(job));
+    ferry_stage_begin(NULL);
+    progress_end();
+    if (!job->potentials.converged) job->program->exit_code = NOT_CONVERGED;
+    if (world->rank != 0) return FERRY_OK;
+    transport_warn(job);
+    if (!job->o->common.json) transport_summary(job);
+    return FERRY_OK;
+}
+
+static ferry_status run_transport(cli_program *program, const void *options)
+{
+    transport_job job = {.program = program, .o = options};
+    ferry_status status = work(&job);
+    ferry_potentials_close(&job.potentials);
+    free(job.f);
+    free(job.g);
+    free(job.a);
+    free(job.b);
+    ferry_cost_close(&job.cost);
+    ferry_grid_close(&job.grid);
+    ferry_population_close(&job.target);
+    ferry_population_close(&job.source);
+    free(job.where[0]);
+    free(job.where[1]);
+    return status;
+}
+
+const cli_command command_transport = {
+    .name = "transport",
+    .line = "entropic optimal transport between two populations: PLAN.h5",
+    .usage = "SOURCE [TARGET] -o PLAN.h5",
+    .text =
+        "Solves entropic optimal transport from the cells of SOURCE to the cells of TARGET, .h5ad files (or @LIST.txt "
+        "naming one .h5ad a line). With one file both sides are taken from it, told apart by --source-where and "
+        "--target-where. PLAN.h5 holds the potentials; sparsify, push, pull and transition work from them. Exit code "
+        "4: the error is still above --threshold after --max-iterations; the result is written all the same.",
+    .example =
+        "cellferry transport cells.h5ad --source-where phase=G1 --target-where phase=S,G2M -o plan.h5\n"
+        "mpirun -n 8 cellferry transport day0.h5ad day2.h5ad --rep X_pca --dims 30 --epsilon 0.01 --memory 4G -o "
+        "plan.h5",
+    .options = transport_table,
+    .absent = transport_absent,
+    .groups = GROUP_OUTPUT | GROUP_COMPUTE | GROUP_JSON | GROUP_TALK,
+    .size = sizeof(transport_options),
+    .min_inputs = 1,
+    .max_inputs = 2,
+    .run = run_transport};

@@ -1,0 +1,79 @@
+/* transport_report.c - what `cellferry transport` tells of its result. */
+#include "cmd_transport.h"
+#include <math.h>
+#include <stdio.h>
+
+void transport_record(transport_job *job)
+{
+    json *out = &job->program->figures;
+    const ferry_potentials *p = &job->potentials;
+    input_record(&job->program->inputs_json, "source", &job->source, job->fingerprint[0]);
+    input_record(&job->program->inputs_json, "target", &job->target, job->fingerprint[1]);
+    json_number(out, "epsilon", p->epsilon);
+    json_number(out, "inv_scale_cost", ferry_cost_inv_scale(job->cost));
+    json_count(out, "iterations", p->iterations);
+    json_count(out, "passes", p->passes);
+    json_bool(out, "converged", p->converged);
+    json_number(out, "marginal_error", p->marginal_error);
+    json_number(out, "reg_ot_cost", p->reg_ot_cost);
+    json_number(out, "transport_cost", p->transport_cost);
+    json_number(out, "dual_gap", p->dual_gap);
+    json_number(out, "mass", p->mass);
+    json_number(out, "independence", p->independence);
+    ferry_machine machine = machine_of(job->program);
+    layout_record(out, &job->layout, &machine);
+}
+
+void transport_summary(const transport_job *job)
+{
+    const ferry_potentials *p = &job->potentials;
+    const transport_options *o = job->o;
+    const cli_program *program = job->program;
+    char peak[32];
+    input_print("source", &job->source);
+    input_print("target", &job->target);
+    printf("cost     %s, scaled by %s; epsilon %.6g", o->cost, o->scale_cost, p->epsilon);
+    if (p->tau_a < 1 || p->tau_b < 1) printf("; unbalanced, tau %g and %g", p->tau_a, p->tau_b);
+    printf("\nsolved   %d iterations (%d passes), error %.3g %s %g: %s\n", p->iterations, p->passes, p->marginal_error,
+           p->converged ? "below" : "not below", job->solver.threshold, p->converged ? "converged" : "NOT converged");
+    printf("result   transport cost %.7g, regularised cost %.7g, duality gap %.3g, mass %.6g\n", p->transport_cost,
+           p->reg_ot_cost, p->dual_gap, p->mass);
+    printf("run      %.2f s on %d rank%s of %d thread%s (%s), at most %s per rank\n", now_seconds() - program->started,
+           program->world.size, program->world.size == 1 ? "" : "s", program->threads, program->threads == 1 ? "" : "s",
+           program->kernels->name, ferry_size_text(peak, (double)ferry_usage_now().peak_pss));
+    printf("written  %s\n", o->common.output);
+}
+
+static void warn_mass(const transport_job *job)
+{
+    const ferry_potentials *p = &job->potentials;
+    double least = fmin(job->sum_a, job->sum_b), most = fmax(job->sum_a, job->sum_b);
+    if ((p->tau_a >= 1 && p->tau_b >= 1) || !(least > 0)) return;
+    if (p->mass < 0.5 * least)
+        ferry_log(&job->program->world, FERRY_WARN,
+                  "the plan carries mass %.3g where the sides have %.3g and %.3g: most mass is created and destroyed "
+                  "instead of moved; raise --tau-a and --tau-b towards 1, or --epsilon",
+                  p->mass, job->sum_a, job->sum_b);
+    else if (p->mass > 2 * most)
+        ferry_log(&job->program->world, FERRY_WARN,
+                  "the plan carries mass %.3g where the sides have %.3g and %.3g: the entropy term favours mass (it "
+                  "depends on the numbers of cells); lower --epsilon, or raise --tau-a and --tau-b towards 1",
+                  p->mass, job->sum_a, job->sum_b);
+}
+
+void transport_warn(const transport_job *job)
+{
+    const ferry_potentials *p = &job->potentials;
+    const ferry_world *world = &job->program->world;
+    if (!p->converged)
+        ferry_log(world, FERRY_WARN,
+                  "not converged: error %.3g after %d iterations, threshold %g; the result is written and marked "
+                  "converged=false. Raise --max-iterations or --epsilon, or go on with --initial %s",
+                  p->marginal_error, p->iterations, job->solver.threshold, job->o->common.output);
+    if (isfinite(p->independence) && p->independence < 0.1)
+        ferry_log(world, FERRY_WARN,
+                  "the plan is nearly the product of its marginals (distance %.2g): epsilon %.3g is too large to tell "
+                  "cells apart; lower --epsilon",
+                  p->independence, p->epsilon);
+    warn_mass(job);
+}
