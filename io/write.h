@@ -49,6 +49,10 @@ FERRY_API ferry_status ferry_output_create(ferry_output *output, const char *pat
                                            int64_t columns);
 FERRY_API ferry_status ferry_output_rows(ferry_output *output, const char *path, int64_t first, int64_t count,
                                          const void *values);
+/** The same for a block of columns column .. column + columns of an array of two dimensions: values [count, columns].
+ */
+FERRY_API ferry_status ferry_output_block(ferry_output *output, const char *path, int64_t first, int64_t count,
+                                          int64_t column, int64_t columns, const void *values);
 /** Texts: a string-array dataset of `rows` names, this rank bringing names for rows first ... */
 FERRY_API ferry_status ferry_output_texts(ferry_output *output, const char *path, int64_t rows, int64_t first,
                                           const ferry_names *names);
@@ -71,6 +75,9 @@ FERRY_API ferry_status ferry_output_frame(ferry_output *output, const char *fram
 /** A column of numbers of the frame (type as given), entered in column-order. */
 FERRY_API ferry_status ferry_output_column(ferry_output *output, const char *frame, const char *name, ferry_type type,
                                            int64_t first, int64_t count, const void *values);
+/** The same in parts: enter the column, then ferry_output_rows on "FRAME/NAME". */
+FERRY_API ferry_status ferry_output_column_create(ferry_output *output, const char *frame, const char *name,
+                                                  ferry_type type);
 /** A categorical column: codes int32, categories the same on all ranks. */
 FERRY_API ferry_status ferry_output_categorical(ferry_output *output, const char *frame, const char *name,
                                                 int64_t first, int64_t count, const int32_t *codes,
