@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# The sources are as clang-format lays them out, clang-tidy (with its MPI checks) finds nothing, codespell neither.
+#   test_style.sh format|tidy|spell PROJECT BUILD
+# Layout and checks differ between LLVM versions: 14 (Debian 12, Ubuntu 22.04) decides, others are skipped.
+set -euo pipefail
+what=$1 project=$2 build=$3
+cd "$project"
+skip() { echo "skipped: $*"; exit 77; }
+tool() { # the name of version 14 of an LLVM tool
+    local name
+    for name in "$1-14" "$1"; do
+        if command -v "$name" >/dev/null && "$name" --version 2>/dev/null | grep -q 'version 14\.'; then
+            echo "$name"
+            return
+        fi
+    done
+}
+sources() { find mpi io gpu src tests -name build -prune -o "$@" -print; }
+
+case $what in
+format)
+    format=$(tool clang-format)
+    [ -n "$format" ] || skip "no clang-format 14"
+    sources \( -name '*.[ch]' -o -name '*.cc' -o -name '*.inc' -o -name '*.cu' \) | xargs "$format" --dry-run -Werror
+    ;;
+tidy)
+    tidy=$(tool clang-tidy)
+    [ -n "$tidy" ] || skip "no clang-tidy 14"
+    [ -f "$build/compile_commands.json" ] || skip "no compile_commands.json in $build"
+    # Warnings of the compiler are the compiler's business (built with -Werror elsewhere); flags that only gcc knows
+    # must not count as findings.
+    found=0
+    report=$(find "$project"/mpi "$project"/io "$project"/gpu "$project"/src -name '*.c' -print0 |
+        xargs -0 -n 4 -P "$(nproc)" "$tidy" -p "$build" --quiet --extra-arg=-Wno-unknown-warning-option \
+            --extra-arg=-Wno-ignored-optimization-argument 2>&1) || found=1
+    [ $found = 0 ] || { grep -vE '^[0-9]+ warnings? generated|^$' <<<"$report" || true; }
+    exit $found
+    ;;
+spell)
+    command -v codespell >/dev/null || skip "no codespell"
+    codespell --quiet-level=2 --ignore-words-list=te,nd,ans,ro,fpr,ist,ot,ba \
+        README.md INSTALL.md CHANGELOG.md CMakeLists.txt mpi io gpu src jobs tests/*.sh tests/*.c tests/*.py
+    ;;
+esac

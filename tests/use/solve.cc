@@ -1,0 +1,2 @@
+// The same program, compiled as C++: every public header must be C++ too.
+#include "solve.c"
