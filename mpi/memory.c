@@ -4,7 +4,6 @@
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -16,13 +15,8 @@
 /* FERRY_FAIL_ALLOC=<n>:<rank>: the n-th allocation of one rank fails, for tests. */
 static int injected(void)
 {
-    static atomic_long calls;
-    const char *plan = getenv("FERRY_FAIL_ALLOC");
-    if (!plan) return 0;
-    char *end;
-    long n = strtol(plan, &end, 10);
-    if (*end != ':' || strtol(end + 1, NULL, 10) != ferry_base_rank()) return 0;
-    return atomic_fetch_add(&calls, 1) + 1 == n;
+    static struct ferry_planned allocations;
+    return ferry_planned_now(&allocations, "FERRY_FAIL_ALLOC") != 0;
 }
 
 ferry_status ferry_alloc_bytes(void *out, int64_t count, size_t size)

@@ -406,11 +406,12 @@ ferry_status ferry_forest_reduce(double *out, ferry_forest *forest, const ferry_
     return status;
 }
 
-/* A run of n blocks is at most 2k + 1 complete subtrees, k = floor(log2(n / 2 + 1)): sizes 1 2 4 .. 4 2 1. */
+/* The run with the most complete subtrees is 1 2 4 .. 4 2 1: 2 k of them for 2 (2^k - 1) blocks, and one more when
+ * another 2^k fits into the middle. */
 static int64_t most_roots(int blocks, int mine)
 {
     int k = 31 - __builtin_clz((unsigned)mine / 2 + 1);
-    int most = mine == blocks ? 31 - __builtin_clz((unsigned)blocks) : 2 * k + 1;
+    int most = mine == blocks ? 31 - __builtin_clz((unsigned)blocks) : 2 * k + (mine >= 3 * ((int64_t)1 << k) - 2);
     return most < mine ? most : mine;
 }
 

@@ -12,10 +12,13 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#define SHARED_FOLDER "/dev/shm"
+static const char shared_folder[] = "/dev/shm";
 
+/* FERRY_SHARED_ROOM=<bytes> stands for what /dev/shm has left, for tests. */
 static int64_t room_in(const char *folder)
 {
+    const char *said = getenv("FERRY_SHARED_ROOM");
+    if (said && folder == shared_folder) return strtoll(said, NULL, 10);
     struct statvfs fs;
     return statvfs(folder, &fs) == 0 ? (int64_t)fs.f_bavail * (int64_t)fs.f_frsize : -1;
 }
@@ -30,7 +33,7 @@ static const char *temporary_folder(void)
 static ferry_status choose(int *mapped, size_t bytes)
 {
     char need[32], shared[32], temporary[32];
-    int64_t in_shared = room_in(SHARED_FOLDER), in_temporary = room_in(temporary_folder());
+    int64_t in_shared = room_in(shared_folder), in_temporary = room_in(temporary_folder());
     const int64_t wanted = (int64_t)bytes + ((int64_t)1 << 20); /* MPI's own head */
     *mapped = 0;
     if (in_shared < 0 || in_shared >= wanted) return FERRY_OK; /* no such folder: MPI has another place */
@@ -39,7 +42,7 @@ static ferry_status choose(int *mapped, size_t bytes)
     return ferry_fail(FERRY_E_MEM,
                       "no room for %s shared by the ranks of a node: %s has %s left and %s has %s; enlarge /dev/shm "
                       "(docker run --shm-size), or set TMPDIR to a folder with room",
-                      ferry_size_text(need, (double)bytes), SHARED_FOLDER, ferry_size_text(shared, (double)in_shared),
+                      ferry_size_text(need, (double)bytes), shared_folder, ferry_size_text(shared, (double)in_shared),
                       temporary_folder(), ferry_size_text(temporary, (double)(in_temporary < 0 ? 0 : in_temporary)));
 }
 
@@ -73,21 +76,33 @@ static ferry_status open_and_map(ferry_window *out, const char *path, size_t byt
     return status;
 }
 
+static ferry_status check_window(ferry_window *out, ferry_status status)
+{
+    if (status != FERRY_OK) ferry_window_close(out);
+    return status;
+}
+
+/* Collective. */
+static ferry_status map_on_all(ferry_window *out, const ferry_world *node, char path[PATH_MAX], ferry_status created)
+{
+    FERRY_TRY(ferry_agree(node, created));
+    ferry_broadcast(node, path, PATH_MAX, 0);
+    return ferry_agree(node, open_and_map(out, path, out->bytes));
+}
+
 /* Collective. The file loses its name as soon as all ranks have it, so that nothing stays behind. */
-static ferry_status open_mapped(ferry_window *out, const ferry_world *node, size_t bytes)
+static ferry_status open_mapped(ferry_window *out, const ferry_world *node)
 {
     char path[PATH_MAX] = "";
     int fd = -1;
     out->mapped = 1;
-    FERRY_TRY(ferry_agree(node, node->rank == 0 ? create_file(&fd, path, bytes) : FERRY_OK));
-    ferry_broadcast(node, path, sizeof path, 0);
-    ferry_status status = ferry_agree(node, open_and_map(out, path, bytes));
-    if (node->rank == 0) {
+    ferry_status created = node->rank == 0 ? create_file(&fd, path, out->bytes) : FERRY_OK;
+    ferry_status status = map_on_all(out, node, path, created);
+    if (fd >= 0) {
         unlink(path);
         close(fd);
     }
-    if (status != FERRY_OK) ferry_window_close(out);
-    return status;
+    return check_window(out, status);
 }
 
 /* Collective. */
@@ -105,11 +120,12 @@ ferry_status ferry_window_open(ferry_window *out, const ferry_world *node, size_
 {
     *out = (ferry_window){.win = MPI_WIN_NULL, .bytes = bytes};
     FERRY_TRY(ferry_same(node, "the size of a shared window", &bytes, sizeof bytes));
-    if (node->size == 1 || bytes == 0) return ferry_agree(node, ferry_alloc_bytes(&out->base, (int64_t)bytes, 1));
+    if (node->size == 1 || bytes == 0)
+        return check_window(out, ferry_agree(node, ferry_alloc_bytes(&out->base, (int64_t)bytes, 1)));
     int mapped = 0;
     FERRY_TRY(ferry_agree(node, node->rank == 0 ? choose(&mapped, bytes) : FERRY_OK));
     ferry_broadcast(node, &mapped, sizeof mapped, 0);
-    if (mapped) return open_mapped(out, node, bytes);
+    if (mapped) return open_mapped(out, node);
     open_window(out, node, bytes);
     return FERRY_OK;
 }

@@ -3,6 +3,7 @@
 #include "mpi/world.h"
 #include "mpi/stage.h"
 #include "mpi/world_impl.h"
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,9 +15,22 @@ static struct {
     int ranks_per_node; /* FERRY_RANKS_PER_NODE: behave as if nodes held so many ranks, for tests; 0 = as they are */
 } first = {-1, 0, 0};
 
-int ferry_base_rank(void)
+long ferry_planned_now(struct ferry_planned *planned, const char *variable)
 {
-    return first.rank;
+    static atomic_flag busy = ATOMIC_FLAG_INIT; /* threads allocate */
+    const char *text = getenv(variable);
+    if (!text) return 0;
+    char *end;
+    long n = strtol(text, &end, 10);
+    if (*end != ':' || strtol(end + 1, NULL, 10) != first.rank) return 0;
+    while (atomic_flag_test_and_set(&busy)) continue;
+    if (strncmp(planned->text, text, sizeof planned->text - 1) != 0) {
+        snprintf(planned->text, sizeof planned->text, "%s", text);
+        planned->calls = 0;
+    }
+    long call = ++planned->calls;
+    atomic_flag_clear(&busy);
+    return call == n ? n : 0;
 }
 
 static int number_in_environment(const char *name)
@@ -85,13 +99,9 @@ void ferry_world_close(ferry_world *world)
 /* FERRY_FAIL=<n>:<rank> makes the n-th meeting of one rank fail: tests walk n upward until nothing fails. */
 static ferry_status injected(ferry_status mine)
 {
-    static int meeting;
-    const char *plan = getenv("FERRY_FAIL");
-    if (!plan) return mine;
-    char *end;
-    long n = strtol(plan, &end, 10);
-    if (*end != ':' || strtol(end + 1, NULL, 10) != first.rank || ++meeting != n) return mine;
-    return ferry_fail(FERRY_E_NUMERIC, "injected at meeting %ld", n);
+    static struct ferry_planned meetings;
+    long n = ferry_planned_now(&meetings, "FERRY_FAIL");
+    return n ? ferry_fail(FERRY_E_NUMERIC, "injected at meeting %ld", n) : mine;
 }
 
 ferry_status ferry_agree(const ferry_world *world, ferry_status mine)

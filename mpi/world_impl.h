@@ -4,8 +4,13 @@
 #include "mpi/world.h"
 /** Bytes of one MPI call at most: counts of MPI 3 are int, and pieces this large lose nothing. */
 #define FERRY_PIECE ((int64_t)1 << 30)
-/** Local. Rank in the first world that was opened, -1 before: "rank" of FERRY_FAIL and FERRY_FAIL_ALLOC. */
-int ferry_base_rank(void);
+/** A failure planned for a test: the n-th call on one rank, "<n>:<rank>" in the environment. A new text counts anew. */
+struct ferry_planned {
+    char text[32];
+    long calls;
+};
+/** Local. Count a call; n if this is the one that must fail, else 0. */
+long ferry_planned_now(struct ferry_planned *planned, const char *variable);
 /** Collective. Elementwise sum of count doubles in place, in MPI's order: other bits for other numbers of ranks. */
 void ferry_total_doubles(const ferry_world *world, double *values, int64_t count);
 #endif

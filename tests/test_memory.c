@@ -1,4 +1,5 @@
 /* Allocations, windows, sizes, what is used; the stages that count it; log and progress. */
+#define _GNU_SOURCE /* setenv */
 #include "mpi/log.h"
 #include "mpi/stage.h"
 #include "test.h"
@@ -81,11 +82,47 @@ static void windows(const ferry_world *world)
     one_window(&node, 100000);
     one_window(&node, 1);
     one_window(&node, 0);
+    setenv("FERRY_SHARED_ROOM", "1000000", 1); /* as in a container: a mapped file instead */
+    one_window(&node, 100000);
+    one_window(&node, 1);
+    if (node.size > 1) {
+        ferry_window window;
+        setenv("TMPDIR", "/no/such/folder", 1);
+        CHECK(ferry_window_open(&window, &node, 1000) == FERRY_E_MEM);
+        CHECK(strstr(ferry_error(), "TMPDIR") && window.base == NULL);
+        unsetenv("TMPDIR");
+    }
+    unsetenv("FERRY_SHARED_ROOM");
     if (node.size > 1) {
         ferry_window window; /* nowhere is there an exbibyte: a message, and no SIGBUS later */
         CHECK(ferry_window_open(&window, &node, (size_t)1 << 60) == FERRY_E_MEM);
         CHECK(strstr(ferry_error(), "/dev/shm") && window.base == NULL);
     }
+    ferry_world_close(&node);
+}
+
+/* Every meeting of every kind of window fails once on one rank. */
+static void window_failures(const ferry_world *world, const char *room)
+{
+    int clean = 0;
+    ferry_world node;
+    CHECK(ferry_world_open(&node, world->node) == FERRY_OK);
+    if (room) setenv("FERRY_SHARED_ROOM", room, 1);
+    for (int n = 1; n < 20 && !clean; n++) {
+        char plan[32];
+        ferry_window window;
+        snprintf(plan, sizeof plan, "%d:%d", n, world->size - 1);
+        setenv("FERRY_FAIL", plan, 1);
+        ferry_status status = ferry_window_open(&window, &node, 4096);
+        unsetenv("FERRY_FAIL");
+        CHECK(ferry_max(&node, status) == ferry_min(&node, status));
+        CHECK((status == FERRY_OK) == (window.base != NULL));
+        clean = status == FERRY_OK;
+        CHECK(!clean || n > 1);
+        ferry_window_close(&window);
+    }
+    unsetenv("FERRY_SHARED_ROOM");
+    CHECK(clean);
     ferry_world_close(&node);
 }
 
@@ -220,6 +257,8 @@ int main(int argc, char **argv)
     allocations();
     injected_failures(&world);
     windows(&world);
+    window_failures(&world, NULL);
+    window_failures(&world, "0");
     sizes();
     usage();
     stages(&world);
