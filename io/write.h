@@ -89,6 +89,8 @@ FERRY_API ferry_status ferry_output_categorical(ferry_output *output, const char
 FERRY_API ferry_status ferry_output_csr_open(ferry_sink *sink, ferry_output *output, const char *path, int64_t rows,
                                              int64_t columns);
 FERRY_API ferry_status ferry_output_csr_finish(ferry_sink *sink);
+/** Local. Bytes that such a matrix takes on each rank while it grows, HDF5's copies included. */
+FERRY_API int64_t ferry_output_csr_bytes(int64_t columns);
 
 /** Collective. A text file (CSV, JSON, gnuplot script) of rank 0's text, written as path.partial and renamed. */
 FERRY_API ferry_status ferry_text_write(const ferry_world *world, const char *path, bool overwrite, const char *text,
