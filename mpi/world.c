@@ -133,6 +133,15 @@ void ferry_abort(const ferry_world *world, ferry_status why)
     abort();
 }
 
+const char *ferry_mpi_version(void)
+{
+    static char text[MPI_MAX_LIBRARY_VERSION_STRING];
+    int length;
+    if (!*text) MPI_Get_library_version(text, &length);
+    text[strcspn(text, ",\n")] = 0; /* the rest names the builder's machine */
+    return text;
+}
+
 void ferry_broadcast(const ferry_world *world, void *data, size_t bytes, int root)
 {
     if (world->size == 1) return;

@@ -30,6 +30,9 @@ FERRY_API ferry_status ferry_agree(const ferry_world *world, ferry_status mine);
  */
 FERRY_API void ferry_abort(const ferry_world *world, ferry_status why) __attribute__((noreturn));
 
+/** Local. "Open MPI v4.1.4": the library that is loaded. */
+FERRY_API const char *ferry_mpi_version(void);
+
 /** Collective. Bytes of root to all; any size_t length. */
 FERRY_API void ferry_broadcast(const ferry_world *world, void *data, size_t bytes, int root);
 /** Collective. The largest, smallest, sum of one number per rank. */

@@ -1,7 +1,6 @@
 /** cellferry.h - everything a program needs: includes the public header of every room. */
 #ifndef CELLFERRY_H
 #define CELLFERRY_H
-#define CELLFERRY_VERSION "0.1.0"
 #include "mpi/error.h"
 #include "mpi/exchange.h"
 #include "mpi/grid.h"

@@ -164,13 +164,9 @@ static ferry_status run_command(cli_program *program)
 
 static void print_version(void)
 {
-    char mpi[MPI_MAX_LIBRARY_VERSION_STRING];
-    int length;
-    MPI_Get_library_version(mpi, &length);
-    mpi[strcspn(mpi, ",\n")] = 0;
     printf("cellferry " CELLFERRY_VERSION "\nMPI     %s\nHDF5    %s (parallel)\nSIMD    %s here (built: %s)\n"
            "BLAS    not used\nGPU     not in this build\n",
-           mpi, ferry_hdf5_version(), ferry_kernels_find("auto")->name, ferry_kernels_names());
+           ferry_mpi_version(), ferry_hdf5_version(), ferry_kernels_find("auto")->name, ferry_kernels_names());
 }
 
 /* Local. FERRY_E_ARG naming the nearest command. */

@@ -138,16 +138,12 @@ char *record_command_line(const cli_program *program)
 
 static void record_head(json *out, const cli_program *program)
 {
-    char mpi[MPI_MAX_LIBRARY_VERSION_STRING];
-    int length;
     char *line = record_command_line(program);
-    MPI_Get_library_version(mpi, &length);
-    mpi[strcspn(mpi, ",\n")] = 0;
     json_text(out, "program", "cellferry");
     json_text(out, "version", CELLFERRY_VERSION);
     json_text(out, "command", program->command->name);
     json_text(out, "command_line", line);
-    json_text(out, "mpi", mpi);
+    json_text(out, "mpi", ferry_mpi_version());
     json_count(out, "hosts", program->world.nodes);
     json_count(out, "ranks", program->world.size);
     json_count(out, "threads", program->threads);
