@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void put(json *out, const char *text, size_t length)
+void text_put(json *out, const char *text, size_t length)
 {
     if (out->failed) return;
     if (out->length + length + 1 > out->room) {
@@ -27,25 +27,25 @@ static void comma(json *out)
 {
     if (out->length == 0) return;
     char last = out->text[out->length - 1];
-    if (last != '{' && last != '[' && last != ':') put(out, ",", 1);
+    if (last != '{' && last != '[' && last != ':') text_put(out, ",", 1);
 }
 
 static void quoted(json *out, const char *text)
 {
-    put(out, "\"", 1);
+    text_put(out, "\"", 1);
     for (const char *c = text; *c; c++) {
         char code[8];
         if (*c == '"' || *c == '\\') {
             code[0] = '\\';
             code[1] = *c;
-            put(out, code, 2);
+            text_put(out, code, 2);
         } else if ((unsigned char)*c < 0x20) {
-            put(out, code, (size_t)snprintf(code, sizeof code, "\\u%04x", (unsigned)(unsigned char)*c));
+            text_put(out, code, (size_t)snprintf(code, sizeof code, "\\u%04x", (unsigned)(unsigned char)*c));
         } else {
-            put(out, c, 1);
+            text_put(out, c, 1);
         }
     }
-    put(out, "\"", 1);
+    text_put(out, "\"", 1);
 }
 
 static void start(json *out, const char *key)
@@ -53,18 +53,18 @@ static void start(json *out, const char *key)
     comma(out);
     if (!key) return;
     quoted(out, key);
-    put(out, ":", 1);
+    text_put(out, ":", 1);
 }
 
 void json_begin(json *out, const char *key, char bracket)
 {
     start(out, key);
-    put(out, &bracket, 1);
+    text_put(out, &bracket, 1);
 }
 
 void json_end(json *out, char bracket)
 {
-    put(out, &bracket, 1);
+    text_put(out, &bracket, 1);
 }
 
 void json_text(json *out, const char *key, const char *value)
@@ -73,7 +73,7 @@ void json_text(json *out, const char *key, const char *value)
     if (value)
         quoted(out, value);
     else
-        put(out, "null", 4);
+        text_put(out, "null", 4);
 }
 
 void json_number(json *out, const char *key, double value)
@@ -84,20 +84,20 @@ void json_number(json *out, const char *key, double value)
         (void)snprintf(text, sizeof text, "%.*g", digits, value);
         if (strtod(text, NULL) == value) break;
     }
-    put(out, text, strlen(text));
+    text_put(out, text, strlen(text));
 }
 
 void json_count(json *out, const char *key, int64_t value)
 {
     char text[32];
     start(out, key);
-    put(out, text, (size_t)snprintf(text, sizeof text, "%lld", (long long)value));
+    text_put(out, text, (size_t)snprintf(text, sizeof text, "%lld", (long long)value));
 }
 
 void json_bool(json *out, const char *key, bool value)
 {
     start(out, key);
-    put(out, value ? "true" : "false", value ? 4 : 5);
+    text_put(out, value ? "true" : "false", value ? 4 : 5);
 }
 
 void json_join(json *out, const json *part)
@@ -105,7 +105,7 @@ void json_join(json *out, const json *part)
     if (part->failed) out->failed = true;
     if (part->length == 0) return;
     comma(out);
-    put(out, part->text, part->length);
+    text_put(out, part->text, part->length);
 }
 
 void json_close(json *out)

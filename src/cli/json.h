@@ -12,6 +12,9 @@ typedef struct json {
     bool failed;
 } json;
 
+/* Local. Characters as they are: for other texts (CSV) that grow the same way. */
+void text_put(json *out, const char *text, size_t length);
+
 /* All Local. key NULL: an element of an array, or the top. */
 void json_begin(json *out, const char *key, char bracket);     /* '{' or '[' */
 void json_end(json *out, char bracket);                        /* '}' or ']' */

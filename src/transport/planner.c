@@ -139,6 +139,7 @@ static void stream_phases(ferry_layout *out, const ferry_work *work, const ferry
     read->seconds = reading_seconds(work, bring);
     int64_t block = reading(work, out->batch) + out->batch * (2 * point_bytes(work) + work->row_bytes);
     int64_t rows = p->sources;
+    out->room = (machine->memory - 10 * MIB) / 51 * 50 - held - packed - potentials;
     for (int i = 0; i < work->passes; i++) {
         char name[24];
         (void)snprintf(name, sizeof name, work->passes > 1 ? "pass %d" : "pass", i + 1);

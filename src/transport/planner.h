@@ -38,6 +38,7 @@ typedef struct ferry_layout {
     int64_t batch;  /* rows of a block */
     int64_t passes; /* of a stream: blocks one after the other */
     int64_t bytes;  /* of the largest phase */
+    int64_t room;   /* of a stream: bytes that are left for panels and blocks */
     int phases;
     ferry_phase phase[FERRY_PHASES];
 } ferry_layout;

@@ -1,0 +1,196 @@
+/* cmd_info.c - `cellferry info`: what a file holds, and which keys and commands can use it. */
+#include "program.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct info_options {
+    common_options common;
+} info_options;
+
+static const cli_option table[] = {{NULL, 0, NULL, OPTION_FLAG, 0, NULL, NULL, NULL}};
+
+/* ---- a plan ---- */
+
+static ferry_status print_side(ferry_stored *stored, const char *side)
+{
+    FERRY_AUTO char *path = NULL;
+    FERRY_AUTO char *rep = NULL;
+    FERRY_AUTO char *where = NULL;
+    FERRY_AUTO char *weights = NULL;
+    double cells, file_cells, dim;
+    FERRY_TRY(ferry_stored_attribute_text(&path, stored, side, "path"));
+    FERRY_TRY(ferry_stored_attribute_text(&rep, stored, side, "rep"));
+    FERRY_TRY(ferry_stored_attribute_text(&where, stored, side, "where"));
+    FERRY_TRY(ferry_stored_attribute_text(&weights, stored, side, "weights_key"));
+    FERRY_TRY(ferry_stored_attribute_number(&cells, stored, side, "cells"));
+    FERRY_TRY(ferry_stored_attribute_number(&file_cells, stored, side, "file_cells"));
+    FERRY_TRY(ferry_stored_attribute_number(&dim, stored, side, "dim"));
+    printf("%-8s %s: %.0f of %.0f cells, %s (%.0f columns)%s%s\n", side, path, cells, file_cells, rep, dim,
+           *weights ? ", weights obs/" : "", weights);
+    for (const char *line = where; *line;) {
+        int length = (int)strcspn(line, "\n");
+        printf("         where %.*s\n", length, line);
+        line += length + (line[length] == '\n');
+    }
+    return FERRY_OK;
+}
+
+static ferry_status number(double *out, ferry_stored *stored, const char *name)
+{
+    return ferry_stored_attribute_number(out, stored, "/", name);
+}
+
+static ferry_status print_solution(ferry_stored *stored)
+{
+    FERRY_AUTO char *kind = NULL;
+    FERRY_AUTO char *scale = NULL;
+    FERRY_AUTO char *precision = NULL;
+    static const char *const names[] = {"epsilon",    "tau_a",          "tau_b",          "threshold",
+                                        "iterations", "converged",      "transport_cost", "reg_ot_cost",
+                                        "mass",       "marginal_error", "dual_gap"};
+    enum { EPSILON, TAU_A, TAU_B, THRESHOLD, ITERATIONS, CONVERGED, COST, REG_COST, MASS, ERROR, GAP, COUNT };
+    double v[COUNT];
+    FERRY_TRY(ferry_stored_attribute_text(&kind, stored, "cost", "kind"));
+    FERRY_TRY(ferry_stored_attribute_text(&scale, stored, "cost", "scale_cost"));
+    FERRY_TRY(ferry_stored_attribute_text(&precision, stored, "cost", "precision"));
+    for (int i = 0; i < COUNT; i++) FERRY_TRY(number(&v[i], stored, names[i]));
+    printf("cost     %s, scaled by %s, pairs in %s; epsilon %.6g, tau %g and %g\n", kind, scale, precision, v[EPSILON],
+           v[TAU_A], v[TAU_B]);
+    printf("solved   %.0f iterations, error %.3g, threshold %g: %s\n", v[ITERATIONS], v[ERROR], v[THRESHOLD],
+           v[CONVERGED] != 0 ? "converged" : "NOT converged");
+    printf("result   transport cost %.7g, regularised cost %.7g, duality gap %.3g, mass %.6g\n", v[COST], v[REG_COST],
+           v[GAP], v[MASS]);
+    return FERRY_OK;
+}
+
+static ferry_status print_plan(const char *path, ferry_stored *stored)
+{
+    int64_t sources, targets;
+    printf("%s: a plan of cellferry transport\n", path);
+    FERRY_TRY(print_side(stored, "source"));
+    FERRY_TRY(print_side(stored, "target"));
+    FERRY_TRY(print_solution(stored));
+    FERRY_TRY(ferry_stored_shape(&sources, NULL, stored, "source/potential"));
+    FERRY_TRY(ferry_stored_shape(&targets, NULL, stored, "target/potential"));
+    printf(
+        "holds    source/potential [%lld], target/potential [%lld], weights, names, errors, uns/cellferry/record\n\n",
+        (long long)sources, (long long)targets);
+    printf("cellferry sparsify   %s -o coupling.h5ad\n"
+           "cellferry push       %s --values obs:COLUMN -o pushed.h5ad     (pull: the other way)\n"
+           "cellferry transition %s --source-key OBS --target-key OBS -o table.csv\n"
+           "cellferry plot       %s -o trace.svg\n"
+           "cellferry transport  ... --initial %s\n",
+           path, path, path, path, path);
+    return FERRY_OK;
+}
+
+/* ---- an AnnData file ---- */
+
+static void shape_text(char text[64], const ferry_entry *entry)
+{
+    int used = 0;
+    text[0] = 0;
+    if (entry->rows >= 0) used = snprintf(text, 64, "%lld", (long long)entry->rows);
+    if (entry->rows >= 0 && entry->columns >= 0)
+        used += snprintf(text + used, 64 - (size_t)used, " x %lld", (long long)entry->columns);
+    if (entry->nonzeros >= 0)
+        (void)snprintf(text + used, 64 - (size_t)used, " (%lld nonzero)", (long long)entry->nonzeros);
+}
+
+static int widest(const ferry_entry *entries, int count)
+{
+    int most = 8;
+    for (int i = 0; i < count; i++) {
+        int length = (int)strlen(entries[i].path);
+        if (length > most && length <= 40) most = length;
+    }
+    return most;
+}
+
+static ferry_status print_entries(ferry_file *file)
+{
+    FERRY_AUTO ferry_entry *entries = NULL;
+    int count;
+    FERRY_TRY(ferry_file_entries(&entries, &count, file));
+    int wide = widest(entries, count);
+    printf("%s: %lld cells x %lld genes\n\n%-*s  %-26s %-24s %s\n", ferry_file_path(file),
+           (long long)ferry_file_cells(file), (long long)ferry_file_genes(file), wide, "path", "encoding", "shape",
+           "use");
+    for (int i = 0; i < count; i++) {
+        char shape[64];
+        shape_text(shape, &entries[i]);
+        printf("%-*s  %-26s %-24s %s\n", wide, entries[i].path, entries[i].encoding, shape, entries[i].use);
+        if (entries[i].note[0]) printf("%*s    %s\n", wide, "", entries[i].note);
+    }
+    printf("\nrepresentation taken when --rep is not given: %s\n", ferry_file_default_rep(file));
+    return FERRY_OK;
+}
+
+/* Local, rank 0. What one of our own results says of itself. */
+static ferry_status print_own(const char *path)
+{
+    ferry_stored *stored = NULL;
+    FERRY_AUTO char *kind = NULL;
+    if (path[0] == '@') return FERRY_OK;
+    ferry_status status = ferry_stored_open(&stored, path);
+    if (status == FERRY_OK && ferry_stored_has(stored, "uns/cellferry/kind"))
+        status = ferry_stored_text(&kind, stored, "uns/cellferry/kind");
+    if (kind)
+        printf("\na result of cellferry (%s); how it was made is in uns/cellferry/record:\n"
+               "cellferry plot %s -o stages.svg     (time and memory by stage)\n",
+               kind, path);
+    ferry_stored_close(&stored);
+    return status;
+}
+
+/* Local, rank 0. Is it a plan? Anything that cannot be opened is left to the reader of .h5ad, whose message is better.
+ */
+static ferry_status try_plan(int *is_plan, const char *path)
+{
+    ferry_stored *stored = NULL;
+    FERRY_AUTO char *kind = NULL;
+    *is_plan = 0;
+    if (path[0] == '@' || ferry_stored_open(&stored, path) != FERRY_OK) return FERRY_OK;
+    ferry_status status = FERRY_OK;
+    if (ferry_stored_attribute_text(&kind, stored, "/", "kind") == FERRY_OK && !strcmp(kind, "cellferry plan")) {
+        *is_plan = 1;
+        status = print_plan(path, stored);
+    }
+    ferry_stored_close(&stored);
+    return status;
+}
+
+static ferry_status run_info(cli_program *program, const void *options)
+{
+    const ferry_world *world = &program->world;
+    const char *path = program->input[0];
+    int is_plan = 0;
+    (void)options;
+    FERRY_TRY(ferry_agree(world, world->rank == 0 ? try_plan(&is_plan, path) : FERRY_OK));
+    ferry_broadcast(world, &is_plan, sizeof is_plan, 0);
+    if (is_plan) return FERRY_OK;
+    ferry_file *file = NULL;
+    ferry_status status = ferry_file_open(&file, world, path);
+    if (status == FERRY_OK) {
+        ferry_status mine = world->rank == 0 ? print_entries(file) : FERRY_OK;
+        if (mine == FERRY_OK && world->rank == 0) mine = print_own(path);
+        status = ferry_agree(world, mine);
+    }
+    ferry_file_close(&file);
+    return status;
+}
+
+const cli_command command_info = {
+    .name = "info",
+    .line = "what a file holds, and which keys and commands can use it",
+    .usage = "FILE",
+    .text = "Shows the matrices, columns and keys of a .h5ad file (or @LIST.txt) with their encoding, shape and the "
+            "option that takes them; of a result of cellferry, what it is and how to go on. Data is not read.",
+    .example = "cellferry info cells.h5ad\ncellferry info plan.h5",
+    .options = table,
+    .groups = GROUP_TALK,
+    .size = sizeof(info_options),
+    .min_inputs = 1,
+    .max_inputs = 1,
+    .run = run_info};
