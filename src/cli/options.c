@@ -51,8 +51,8 @@ const cli_option *options_at(const cli_command *command, int i)
     const struct {
         int group;
         const cli_option *rows;
-    } part[] = {{0, command->options},
-                {GROUP_OUTPUT, output_options},
+    } part[] = {{GROUP_OUTPUT, output_options},
+                {0, command->options},
                 {GROUP_COMPUTE, compute_options},
                 {GROUP_JSON, json_options},
                 {GROUP_TALK, talk_options}};
