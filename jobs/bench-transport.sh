@@ -1,0 +1,108 @@
+#!/usr/bin/env bash
+# A benchmark, not a test: cellferry and OTT-JAX solve the same problem in turns, then cellferry and moscot sparsify it;
+# prints core-seconds and their ratios.
+#   jobs/bench-transport.sh [--n 20000] [--d 50] [--epsilon 0.05] [--max-k 50] [--rounds 2] [--seed 0] [--threads CORES]
+#                           [--ranks 1] [--moscot-rows 2000] [--peer FOLDER] [--python PYTHON] [--keep FOLDER]
+# --threads: cores that each side gets in all; cellferry divides them among --ranks ranks.
+# --peer: a folder with scripts of the same names and options as those of jobs/peers, used instead.
+# --python: an interpreter with anndata, ott-jax and moscot; otherwise a venv is made in build/.bench with pip.
+# OTT-JAX runs at its best: of --batch-size 64 and the whole matrix in memory the cheaper one counts (the whole matrix only
+# where 12 bytes a pair fit into free memory). Core-seconds are the processes' own CPU time (user + system) over all
+# threads and ranks; reading and writing files, compiling (OTT) and starting are not counted, scaling the cost is.
+set -euo pipefail
+# shellcheck source=jobs/here.sh
+source "$(dirname "${BASH_SOURCE[0]}")/here.sh"
+n=20000 d=50 epsilon=0.05 max_k=50 rounds=2 seed=0 threads=$(nproc) ranks=1 moscot_rows=2000
+peer=$project/jobs/peers python='' keep=''
+while [ $# -gt 0 ]; do
+    case $1 in
+    --n) n=$2 ;; --d) d=$2 ;; --epsilon) epsilon=$2 ;; --max-k) max_k=$2 ;; --rounds) rounds=$2 ;; --seed) seed=$2 ;;
+    --threads) threads=$2 ;; --ranks) ranks=$2 ;; --moscot-rows) moscot_rows=$2 ;; --peer) peer=$2 ;;
+    --python) python=$2 ;; --keep) keep=$2 ;;
+    *) sed -n '2,/^set/p' "$0" | sed '$d; s/^# \{0,1\}//' >&2; exit 2 ;;
+    esac
+    shift 2
+done
+
+say "build"
+bash "$project/jobs/install.sh" run
+build "$project/build"
+mpi_environment
+# Measured ranks must not give their core away in the middle of a message.
+unset OMPI_MCA_mpi_yield_when_idle
+cellferry=$project/build/cellferry
+
+needs='import anndata, h5py, ott, moscot'
+if [ -z "$python" ]; then
+    say "Python with ott-jax and moscot"
+    python=$project/build/.bench/bin/python
+    if ! "$python" -c "$needs" 2>/dev/null; then
+        bash "$project/jobs/install.sh" test
+        python3 -m venv "$project/build/.bench"
+        "$python" -m pip install --quiet --disable-pip-version-check --no-input anndata ott-jax moscot ||
+            { echo "pip could not fetch the peers: give --python with an interpreter that has anndata, ott-jax and moscot" >&2; exit 3; }
+    fi
+fi
+"$python" -c "$needs" || { echo "$python lacks anndata, ott-jax or moscot" >&2; exit 3; }
+
+work=${keep:-$(mktemp -d)}
+[ -n "$keep" ] || trap 'rm -rf "$work"' EXIT
+mkdir -p "$work"
+points=$work/points.h5ad
+say "points: $n x $n cells, $d components, seed $seed"
+"$python" "$peer/points.py" "$points" "$n" "$d" "$seed"
+
+cpus=$(awk -v t="$threads" 'BEGIN {print "0-" t - 1}')
+ferry() { # NAME ARGUMENTS...: the run record into $work/NAME.json
+    local name=$1
+    shift
+    taskset -c "$cpus" mpirun -n "$ranks" "$cellferry" "$@" --threads $((threads / ranks > 0 ? threads / ranks : 1)) \
+        --overwrite --json --progress none >"$work/$name.json"
+}
+# read JSON: value NAME FILE; stages FILE NAME...: CPU seconds of stages, over all ranks
+value() { "$python" -c 'import json, sys; r = json.load(open(sys.argv[2])); print(r.get("figures", {}).get(sys.argv[1], r.get(sys.argv[1])))' "$1" "$work/$2.json"; }
+stages() { "$python" -c 'import json, sys; r = json.load(open(sys.argv[1])); print(sum(s["cpu_seconds"] for s in r["stages"] if s["name"] in sys.argv[2:]))' "$work/$1.json" "${@:2}"; }
+free_gib=$(awk '/MemAvailable/ {printf "%d", $2 / 1048576}' /proc/meminfo)
+modes="64"
+[ $((12 * n * n / 1073741824)) -ge "$free_gib" ] || modes="64 0"
+
+declare -A best
+keep_best() { # NAME VALUE: the smallest of the rounds
+    if [ -z "${best[$1]:-}" ] || awk -v a="$2" -v b="${best[$1]}" 'BEGIN {exit !(a < b)}'; then
+        best[$1]=$2
+        return 0
+    fi
+    return 1
+}
+
+say "transport, $rounds rounds in turns, $threads cores each"
+for round in $(seq 1 "$rounds"); do
+    ferry transport transport "$points" --source-where side=source --target-where side=target --rep X_pca \
+        --epsilon "$epsilon" --solver sinkhorn -o "$work/plan.h5"
+    mine=$(stages transport prepare solve) mine_iterations=$(value iterations transport)
+    echo "round $round  cellferry            $mine core-s, $mine_iterations iterations, $(value passes transport) passes, cost $(value reg_ot_cost transport)"
+    keep_best mine "$mine" || true
+    for mode in $modes; do
+        "$python" "$peer/ott_transport.py" "$points" --epsilon "$epsilon" --batch-size "$mode" --threads "$threads" \
+            >"$work/ott.json"
+        theirs=$(value cpu_seconds ott)
+        echo "round $round  OTT-JAX $([ "$mode" = 0 ] && echo "whole matrix " || echo "batch size 64")  $theirs core-s, $(value iterations ott) iterations, cost $(value reg_ot_cost ott)"
+        if keep_best theirs "$theirs"; then their_iterations=$(value iterations ott); fi
+    done
+done
+awk -v m="${best[mine]}" -v mi="$mine_iterations" -v t="${best[theirs]}" -v ti="$their_iterations" 'BEGIN {
+    printf "transport  per full iteration: cellferry %.4f core-s, OTT-JAX %.4f core-s: %.1f times less\n", m / mi, t / ti, t / ti / (m / mi)
+    printf "transport  in total:           cellferry %.3f core-s, OTT-JAX %.3f core-s: %.1f times less\n", m, t, t / m}'
+
+say "sparsify, mass 0.99, max_k $max_k"
+for round in $(seq 1 "$rounds"); do
+    ferry sparsify sparsify "$work/plan.h5" --mode mass --value 0.99 --max-k "$max_k" -o "$work/coupling.h5ad"
+    mine=$(stages sparsify passes write)
+    keep_best sparsify "$(awk -v c="$mine" -v n="$n" 'BEGIN {print c * 1e9 / n / n}')" || true
+    "$python" "$peer/moscot_sparsify.py" "$points" --rows "$moscot_rows" --epsilon "$epsilon" --max-k "$max_k" \
+        --threads "$threads" >"$work/moscot.json" 2>"$work/moscot.log" || { cat "$work/moscot.log" >&2; exit 1; }
+    keep_best moscot "$(value ns_per_pair moscot)" || true
+    echo "round $round  cellferry ${best[sparsify]} core-ns a pair with the disk, $(value nonzeros sparsify) entries; moscot ${best[moscot]} core-ns a pair"
+done
+awk -v m="${best[sparsify]}" -v t="${best[moscot]}" 'BEGIN {
+    printf "sparsify   per pair: cellferry %.3f core-ns, moscot %.2f core-ns: %.1f times less\n", m, t, t / m}'
