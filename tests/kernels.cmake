@@ -1,2 +1,3 @@
 # tests of this room
 ferry_test(test_kernels NP 1 2)
+ferry_test(bench_kernels) # built, not run: bench_kernels [columns [table]]
