@@ -41,5 +41,22 @@ FERRY_API ferry_status ferry_plan_source_potentials(double *out, ferry_plan *pla
 FERRY_API ferry_status ferry_plan_target_potentials(double *out, ferry_plan *plan, int64_t first, int64_t count);
 /** Collective. FERRY_E_FILE, naming the file, when the sum of the ranks' fingerprints is not the plan's. */
 FERRY_API ferry_status ferry_plan_same(const ferry_world *world, const ferry_plan *plan, bool target, uint64_t mine);
+
+/** Fingerprints of the sides as a solve holds them, to be added over the ranks (ferry_total; unsigned, so they wrap):
+ *  each row counts once although grid columns repeat source rows and nodes repeat target rows. Source: Local, x the
+ * rows of grid->source_first ...; target: Collective, y the rows that this rank brings. */
+FERRY_API uint64_t ferry_plan_source_fingerprint(const ferry_grid *grid, const ferry_matrix *x);
+FERRY_API uint64_t ferry_plan_target_fingerprint(const ferry_grid *grid, const ferry_matrix *y);
+
+/** Collective over grid->world. Potentials of another plan as the start of a solve (`--initial`): *f
+ *  [grid->source_rows], *g [grid->target_rows] of the grid column, to be freed with free(). A side with the same cells
+ *  in the same order is copied; otherwise potentials go by cell name, and cells that the plan does not know get the
+ * mean of the ones found on their side (as do cells whose weight was 0 there). FERRY_E_FILE when no name of either side
+ * is known; a side without any is left at zero, with a warning. Another cost than `cost` (NULL: not compared) or
+ * another epsilon (<= 0: not compared) is a warning only. */
+FERRY_API ferry_status ferry_plan_initial(double **f, double **g, const char *path, const ferry_world *world,
+                                          const ferry_grid *grid, const ferry_population *source,
+                                          const ferry_population *target, const ferry_cost_options *cost,
+                                          double epsilon);
 FERRY_END
 #endif
