@@ -114,69 +114,68 @@ static ferry_status print_entries(ferry_file *file)
     int count;
     FERRY_TRY(ferry_file_entries(&entries, &count, file));
     int wide = widest(entries, count);
-    printf("%s: %lld cells x %lld genes\n\n%-*s  %-26s %-24s %s\n", ferry_file_path(file),
+    printf("%s: %lld cells x %lld genes\n\n%-*s  %-26s %-30s %s\n", ferry_file_path(file),
            (long long)ferry_file_cells(file), (long long)ferry_file_genes(file), wide, "path", "encoding", "shape",
            "use");
     for (int i = 0; i < count; i++) {
         char shape[64];
         shape_text(shape, &entries[i]);
-        printf("%-*s  %-26s %-24s %s\n", wide, entries[i].path, entries[i].encoding, shape, entries[i].use);
+        printf("%-*s  %-26s %-30s %s\n", wide, entries[i].path, entries[i].encoding, shape, entries[i].use);
         if (entries[i].note[0]) printf("%*s    %s\n", wide, "", entries[i].note);
     }
-    printf("\nrepresentation taken when --rep is not given: %s\n", ferry_file_default_rep(file));
+    int dim;
+    const char *rep = ferry_file_default_rep(file);
+    bool usable = ferry_rep_dim(&dim, file, rep, 0) == FERRY_OK;
+    printf("\nwithout --rep a command takes %s%s\n", rep, usable ? "" : ", which is not there: name another");
     return FERRY_OK;
 }
 
-/* Local, rank 0. What one of our own results says of itself. */
-static ferry_status print_own(const char *path)
+/* What rank 0 finds out before the reader of .h5ad opens the file (one file is not opened in two ways at a time). */
+typedef struct finding {
+    int is_plan;
+    char kind[64]; /* of a result of ours, else empty */
+} finding;
+
+/* Local. A file that cannot be opened is left to the reader of .h5ad, whose message is better. */
+static ferry_status look(finding *out, const char *path)
 {
     ferry_stored *stored = NULL;
     FERRY_AUTO char *kind = NULL;
-    if (path[0] == '@') return FERRY_OK;
-    ferry_status status = ferry_stored_open(&stored, path);
-    if (status == FERRY_OK && ferry_stored_has(stored, "uns/cellferry/kind"))
-        status = ferry_stored_text(&kind, stored, "uns/cellferry/kind");
-    if (kind)
-        printf("\na result of cellferry (%s); how it was made is in uns/cellferry/record:\n"
-               "cellferry plot %s -o stages.svg     (time and memory by stage)\n",
-               kind, path);
+    FERRY_AUTO char *own = NULL;
+    if (path[0] == '@' || ferry_stored_open(&stored, path) != FERRY_OK) return FERRY_OK;
+    ferry_status status = FERRY_OK;
+    if (ferry_stored_attribute_text(&kind, stored, "/", "kind") == FERRY_OK && !strcmp(kind, "cellferry plan")) {
+        out->is_plan = 1;
+        status = print_plan(path, stored);
+    } else if (ferry_stored_has(stored, "uns/cellferry/kind")) {
+        status = ferry_stored_text(&own, stored, "uns/cellferry/kind");
+        if (status == FERRY_OK) (void)snprintf(out->kind, sizeof out->kind, "%s", own);
+    }
     ferry_stored_close(&stored);
     return status;
 }
 
-/* Local, rank 0. Is it a plan? Anything that cannot be opened is left to the reader of .h5ad, whose message is better.
- */
-static ferry_status try_plan(int *is_plan, const char *path)
+static void print_own(const finding *found, const char *path)
 {
-    ferry_stored *stored = NULL;
-    FERRY_AUTO char *kind = NULL;
-    *is_plan = 0;
-    if (path[0] == '@' || ferry_stored_open(&stored, path) != FERRY_OK) return FERRY_OK;
-    ferry_status status = FERRY_OK;
-    if (ferry_stored_attribute_text(&kind, stored, "/", "kind") == FERRY_OK && !strcmp(kind, "cellferry plan")) {
-        *is_plan = 1;
-        status = print_plan(path, stored);
-    }
-    ferry_stored_close(&stored);
-    return status;
+    if (!found->kind[0]) return;
+    printf("\na result of cellferry (%s); how it was made is in uns/cellferry/record:\n"
+           "cellferry plot %s -o stages.svg     (time and memory by stage)\n",
+           found->kind, path);
 }
 
 static ferry_status run_info(cli_program *program, const void *options)
 {
     const ferry_world *world = &program->world;
     const char *path = program->input[0];
-    int is_plan = 0;
+    finding found = {0};
     (void)options;
-    FERRY_TRY(ferry_agree(world, world->rank == 0 ? try_plan(&is_plan, path) : FERRY_OK));
-    ferry_broadcast(world, &is_plan, sizeof is_plan, 0);
-    if (is_plan) return FERRY_OK;
+    FERRY_TRY(ferry_agree(world, world->rank == 0 ? look(&found, path) : FERRY_OK));
+    ferry_broadcast(world, &found, sizeof found, 0);
+    if (found.is_plan) return FERRY_OK;
     ferry_file *file = NULL;
     ferry_status status = ferry_file_open(&file, world, path);
-    if (status == FERRY_OK) {
-        ferry_status mine = world->rank == 0 ? print_entries(file) : FERRY_OK;
-        if (mine == FERRY_OK && world->rank == 0) mine = print_own(path);
-        status = ferry_agree(world, mine);
-    }
+    if (status == FERRY_OK) status = ferry_agree(world, world->rank == 0 ? print_entries(file) : FERRY_OK);
+    if (status == FERRY_OK && world->rank == 0) print_own(&found, path);
     ferry_file_close(&file);
     return status;
 }

@@ -33,8 +33,8 @@ static ferry_status is_number(bool *out, ferry_file *file, const char *column)
     for (int i = 0; i < count; i++) {
         if (strcmp(entry[i].path, path) != 0) continue;
         const char *encoding = entry[i].encoding;
-        *out = !strncmp(encoding, "number", 6) || !strncmp(encoding, "bool", 4) ||
-               strstr(encoding, "nullable integer") || strstr(encoding, "nullable bool");
+        if (!strncmp(encoding, "nullable ", 9)) encoding += 9;
+        *out = !strncmp(encoding, "number", 6) || !strncmp(encoding, "boolean", 7);
     }
     return FERRY_OK;
 }

@@ -17,6 +17,7 @@ static struct {
     int tenth;           /* of the last plain line */
     int64_t first;       /* done when the stretch began */
     bool open;           /* a bar's line is not ended yet */
+    bool brief;          /* no lines for what takes less than a second: nobody waits for it */
 } state;
 
 static struct {
@@ -84,7 +85,7 @@ static void hear(void *payload, const char *what, int64_t done, int64_t total, c
         state.open = true;
     } else {
         int tenth = total > 0 ? (int)(10.0 * (double)done / (double)total) : 0;
-        if (tenth <= state.tenth && now - state.drawn < 60) return;
+        if ((tenth <= state.tenth && now - state.drawn < 60) || (state.brief && now - state.began < 1)) return;
         state.tenth = tenth;
         line(done, total, unit, note, now, false);
     }
@@ -93,6 +94,7 @@ static void hear(void *payload, const char *what, int64_t done, int64_t total, c
 
 void progress_start(progress_style style)
 {
+    state.brief = style == PROGRESS_AUTO;
     if (style == PROGRESS_AUTO) style = isatty(STDERR_FILENO) ? PROGRESS_BAR : PROGRESS_PLAIN;
     state.style = style;
     ferry_progress_listen(hear, NULL);
