@@ -123,6 +123,10 @@ FERRY_API int64_t ferry_prepare_bytes(const ferry_cost *cost);
  *  out [count, dim]; norm [count] their part of the cost. */
 FERRY_API void ferry_prepare_rows(double *out, double *norm, const ferry_cost *cost, const ferry_matrix *x,
                                   int64_t first, int64_t count, void *scratch);
+/** Collective. *out = sum_ij d_i e_j C_ij, d [source rows here], e [target rows of this grid column]: in closed form
+ * where costs are bilinear, else by one pass (*passed = true). */
+FERRY_API ferry_status ferry_cost_between(double *out, bool *passed, const ferry_cost *cost, const double *d,
+                                          const double *e);
 /** Collective over `world`, the ranks along which `shards` is cut (part = rank in it). *out = sum of values [local
  * rows] by canonical blocks: the same bits for any layout. The status is this call's alone: agree on it. */
 FERRY_API ferry_status ferry_canonical_sum(double *out, const double *values, const ferry_shards *shards,

@@ -16,42 +16,57 @@
 #define DIGIT   16
 #define DIGITS  ((int64_t)1 << DIGIT)
 
-/* What a pass over costs does with a run of costs of one row and one canonical target block. */
+/* What a pass over costs does with a run of costs of one row: columns column ... column + count - 1, all of one
+ * canonical target block, whose totals [2] come along (NULL without a forest). */
+typedef struct run {
+    int thread;
+    int64_t row, column, count;
+    const double *costs;
+    double *totals;
+} run;
 typedef struct sweep {
     void *self;
-    /* totals: this row block's [blocks][2], or NULL */
-    void (*take)(struct sweep *sweep, int thread, const double *costs, int64_t count, double *totals);
+    void (*take)(const struct sweep *sweep, const run *run);
 } sweep;
 
+/* What one thread works with. */
+typedef struct worker {
+    int thread;
+    double *values; /* costs of a slice */
+    float *x;       /* rows of a panel, scaled */
+    double *totals; /* [blocks][2], or NULL */
+} worker;
+
 /* One panel against one canonical target block, slice by slice. */
-static void sweep_panel(sweep *s, int thread, const ferry_cost *cost, int64_t panel, int block, double *totals,
-                        double *values, float *x)
+static void sweep_panel(const sweep *s, const worker *w, const ferry_cost *cost, int64_t panel, int block)
 {
     const ferry_source *source = &cost->source;
     for (int64_t u = cost->unit[block]; u < cost->unit[block + 1]; u += FERRY_SLICE_UNITS) {
         const int64_t left = cost->unit[block + 1] - u, units = left < FERRY_SLICE_UNITS ? left : FERRY_SLICE_UNITS;
-        int64_t present = cost->grid->target_rows - u * COLUMNS;
-        if (present > units * COLUMNS) present = units * COLUMNS;
-        ferry_cost_slice(values, x, cost, source, panel, u, units);
-        for (int i = 0; i < ROWS && panel * ROWS + i < source->rows; i++)
-            s->take(s, thread, values + i * units * COLUMNS, present, totals);
+        const int64_t width = units * COLUMNS, present = cost->grid->target_rows - u * COLUMNS;
+        run r = {.thread = w->thread, .column = u * COLUMNS, .count = present < width ? present : width};
+        r.totals = w->totals ? w->totals + (ptrdiff_t)2 * block : NULL;
+        ferry_cost_slice(w->values, w->x, cost, source, panel, u, units);
+        for (int i = 0; i < ROWS && panel * ROWS + i < source->rows; i++) {
+            r.row = panel * ROWS + i;
+            r.costs = w->values + i * width;
+            s->take(s, &r);
+        }
     }
 }
 
-/* One canonical source block against all target blocks of this grid column; totals [blocks][2] or NULL. */
-static void sweep_block(sweep *s, int thread, const ferry_cost *cost, int block, double *totals, double *values,
-                        float *x)
+/* One canonical source block against all target blocks of this grid column. */
+static void sweep_block(const sweep *s, const worker *w, const ferry_cost *cost, int block)
 {
     const ferry_grid *grid = cost->grid;
     const int64_t from = (ferry_block_first(&grid->source.blocks, block) - grid->source_first) / ROWS;
     const int64_t end = ferry_block_first(&grid->source.blocks, block + 1) - grid->source_first;
     for (int64_t panel = from; panel * ROWS < end; panel++)
-        for (int b = 0; b < cost->blocks; b++)
-            sweep_panel(s, thread, cost, panel, b, totals ? totals + 2 * b : NULL, values, x);
+        for (int b = 0; b < cost->blocks; b++) sweep_panel(s, w, cost, panel, b);
 }
 
 /* Local. Every pair of this rank once; with a forest, totals go into it. */
-static ferry_status sweep_all(sweep *s, const ferry_cost *cost, ferry_forest *forest)
+static ferry_status sweep_all(const sweep *s, const ferry_cost *cost, ferry_forest *forest)
 {
     const ferry_grid *grid = cost->grid;
     const int first = grid->source.block[grid->row], last = grid->source.block[grid->row + 1];
@@ -69,7 +84,8 @@ static ferry_status sweep_all(sweep *s, const ferry_cost *cost, ferry_forest *fo
         const int t = omp_get_thread_num();
         double *mine = totals + (int64_t)t * 2 * cost->blocks;
         memset(mine, 0, (size_t)cost->blocks * 2 * sizeof *mine);
-        sweep_block(s, t, cost, b, forest ? mine : NULL, values + t * slice, x + (int64_t)t * ROWS * cost->dim);
+        const worker w = {t, values + t * slice, x + (int64_t)t * ROWS * cost->dim, forest ? mine : NULL};
+        sweep_block(s, &w, cost, b);
         if (!forest) continue;
 #pragma omp critical(ferry_forest)
         {
@@ -88,13 +104,12 @@ static ferry_status sweep_all(sweep *s, const ferry_cost *cost, ferry_forest *fo
 
 /* --- mean and mean square --- */
 
-static void take_moments(sweep *s, int thread, const double *costs, int64_t count, double *totals)
+static void take_moments(const sweep *s, const run *r)
 {
     (void)s;
-    (void)thread;
-    for (int64_t j = 0; j < count; j++) {
-        totals[0] += costs[j];
-        totals[1] += costs[j] * costs[j];
+    for (int64_t j = 0; j < r->count; j++) {
+        r->totals[0] += r->costs[j];
+        r->totals[1] += r->costs[j] * r->costs[j];
     }
 }
 
@@ -113,37 +128,63 @@ static ferry_status plant_targets(ferry_forest **out, const ferry_cost *cost, co
     return FERRY_OK;
 }
 
-/* Collective. totals [2] = sums of C and C^2 over all pairs; scratch [blocks][2]. */
-static ferry_status moments(double *totals, const ferry_cost *cost, double *scratch, ferry_forest **down,
-                            ferry_forest **across)
+/* Collective. totals [2] = what a sweep adds up over all pairs; scratch [blocks][2]. */
+static ferry_status add_up(double *totals, const sweep *s, const ferry_cost *cost, double *scratch, ferry_forest **down,
+                           ferry_forest **across)
 {
     const ferry_grid *grid = cost->grid;
-    sweep s = {.take = take_moments};
-    FERRY_TRY(ferry_agree(grid->world, sweep_all(&s, cost, *down)));
+    FERRY_TRY(ferry_agree(grid->world, sweep_all(s, cost, *down)));
     FERRY_TRY(ferry_agree(grid->world, ferry_forest_reduce(scratch, *down, &grid->down, cost->options.reduction)));
     FERRY_TRY(ferry_agree(grid->world, plant_targets(across, cost, scratch)));
     return ferry_agree(grid->world, ferry_forest_reduce(totals, *across, &grid->across, cost->options.reduction));
+}
+static ferry_status sweep_totals(double *totals, const sweep *s, const ferry_cost *cost)
+{
+    const int64_t width = 2 * (int64_t)cost->blocks;
+    ferry_forest *down = NULL, *across = NULL;
+    FERRY_AUTO double *scratch = NULL;
+    ferry_status status = ferry_alloc(&scratch, width + 2);
+    if (status == FERRY_OK) status = ferry_forest_open(&down, width, cost->grid->source.blocks.count, FERRY_JOIN_SUM);
+    status = ferry_agree(cost->grid->world, status);
+    if (status == FERRY_OK) status = add_up(totals, s, cost, scratch, &down, &across);
+    ferry_forest_close(&down);
+    ferry_forest_close(&across);
+    return status;
 }
 
 /* Collective. mean and square of the cost as scaled now, by one pass. */
 static ferry_status find_moments(ferry_cost *cost)
 {
-    const ferry_grid *grid = cost->grid;
-    ferry_forest *down = NULL, *across = NULL;
-    double totals[2] = {0, 0};
-    FERRY_AUTO double *scratch = NULL;
-    ferry_status status = ferry_alloc(&scratch, 2 * (int64_t)cost->blocks + 2);
-    if (status == FERRY_OK)
-        status = ferry_forest_open(&down, 2 * (int64_t)cost->blocks, grid->source.blocks.count, FERRY_JOIN_SUM);
-    status = ferry_agree(grid->world, status);
-    if (status == FERRY_OK) status = moments(totals, cost, scratch, &down, &across);
-    ferry_forest_close(&down);
-    ferry_forest_close(&across);
-    if (status != FERRY_OK) return status;
-    const double pairs = (double)grid->source.blocks.rows * (double)grid->target.blocks.rows;
+    const double pairs = (double)cost->grid->source.blocks.rows * (double)cost->grid->target.blocks.rows;
+    const sweep s = {.take = take_moments};
+    double totals[2];
+    FERRY_TRY(sweep_totals(totals, &s, cost));
     if (!cost->mean_known) cost->mean = totals[0] / pairs;
     cost->square = totals[1] / pairs;
     cost->mean_known = cost->square_known = true;
+    return FERRY_OK;
+}
+
+/* --- sum_ij d_i e_j C_ij --- */
+
+typedef struct between {
+    const double *d, *e;
+} between;
+static void take_between(const sweep *s, const run *r)
+{
+    const between *w = s->self;
+    const double d = w->d[r->row];
+    for (int64_t j = 0; j < r->count && d != 0; j++) r->totals[0] += d * w->e[r->column + j] * r->costs[j];
+}
+
+ferry_status ferry_cost_between(double *out, bool *passed, const ferry_cost *cost, const double *d, const double *e)
+{
+    between weights = {d, e};
+    const sweep s = {.self = &weights, .take = take_between};
+    double totals[2];
+    *passed = true;
+    FERRY_TRY(sweep_totals(totals, &s, cost));
+    *out = totals[0];
     return FERRY_OK;
 }
 
@@ -160,12 +201,11 @@ static void closed_mean(ferry_cost *cost)
 
 /* --- largest cost --- */
 
-static void take_max(sweep *s, int thread, const double *costs, int64_t count, double *totals)
+static void take_max(const sweep *s, const run *r)
 {
-    double *max = (double *)s->self + 8 * thread; /* one cache line each */
-    (void)totals;
-    for (int64_t j = 0; j < count; j++)
-        if (fabs(costs[j]) > *max) *max = fabs(costs[j]);
+    double *max = (double *)s->self + (ptrdiff_t)8 * r->thread; /* one cache line each */
+    for (int64_t j = 0; j < r->count; j++)
+        if (fabs(r->costs[j]) > *max) *max = fabs(r->costs[j]);
 }
 
 /* Collective. */
@@ -226,15 +266,14 @@ static double cost_of(uint64_t order, bool in_double)
     return (double)cost;
 }
 
-static void take_digits(sweep *s, int thread, const double *costs, int64_t count, double *totals)
+static void take_digits(const sweep *s, const run *r)
 {
     const median *m = s->self;
-    (void)totals;
-    int64_t *counts = m->counts + (int64_t)thread * 2 * DIGITS;
+    int64_t *counts = m->counts + (int64_t)r->thread * 2 * DIGITS;
     const int shift = (m->digits - m->found - 1) * DIGIT;
     const bool same = m->place[0].prefix == m->place[1].prefix;
-    for (int64_t j = 0; j < count; j++) {
-        const uint64_t order = order_of(costs[j], m->in_double);
+    for (int64_t j = 0; j < r->count; j++) {
+        const uint64_t order = order_of(r->costs[j], m->in_double);
         const uint64_t prefix = m->found ? order >> shift >> DIGIT : 0; /* two shifts: a shift by 64 is undefined */
         const uint64_t digit = order >> shift & (DIGITS - 1);
         if (prefix == m->place[0].prefix) counts[digit]++;

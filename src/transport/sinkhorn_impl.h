@@ -1,0 +1,79 @@
+/** sinkhorn_impl.h - between sinkhorn.c (the loop), sinkhorn_pass.c (once over all pairs) and sinkhorn_result.c. */
+#ifndef FERRY_SINKHORN_IMPL_H
+#define FERRY_SINKHORN_IMPL_H
+#include "cost_impl.h"
+#include "sinkhorn.h"
+FERRY_BEGIN
+/** Everything of one solve. Arrays over rows go to whole panels (-inf or 0 past the end), arrays over columns to whole
+ *  units. */
+typedef struct ferry_sinkhorn {
+    const ferry_grid *grid;
+    ferry_cost *cost;
+    const ferry_source *source;
+    const ferry_transport_options *options;
+    const double *a, *b; /* borrowed [sources], [targets] */
+    int64_t sources, targets, rows, columns;
+    double epsilon, tau_a, tau_b, rho_a, rho_b; /* rho: infinite where tau is 1 */
+    double mass_a, mass_b;
+    bool balanced, recenter, shifting; /* shifting: recentred by translation invariance (both taus below 1) */
+    int threads, passes;
+    double weight; /* momentum of this iteration */
+    double *f;     /* [rows] */
+    double *g;     /* [columns] */
+    double *c;     /* [columns] column sums of the plan at f, g */
+    double *r;     /* [rows] row sums of it */
+    double *raw;   /* [rows] f before momentum, when recentring; or NULL */
+    double *work;  /* [max of rows, columns] */
+    ferry_target target;
+    /* of the pass */
+    ferry_panel *panel;   /* [threads], or [batch] where the grid has several columns */
+    int panels, batch;    /* how many; panels of a batch */
+    double *leaf;         /* [threads][2 columns] sums of one canonical block */
+    double *reference;    /* [batch * 24] */
+    double *q;            /* [batch * 24] */
+    ferry_forest *forest; /* [columns] over source blocks */
+} ferry_sinkhorn;
+
+/** What a pass does with the rows of a panel: evaluates them at the potentials `reference`, adds up `width` sums per
+ *  row over all columns, turns the sums into weights q, and (columns) adds q_i P_ij over the rows. */
+typedef enum ferry_again { FERRY_ROWS_DONE = 0, FERRY_ROWS_AGAIN, FERRY_ROWS_AT_MAX } ferry_again;
+typedef struct ferry_row_work ferry_row_work;
+struct ferry_row_work {
+    int width;
+    bool columns;
+    /* sums [blocks][width][24] of this rank's canonical target blocks */
+    void (*evaluate)(double *sums, const ferry_row_work *work, ferry_sinkhorn *s, ferry_panel *panel, int64_t index,
+                     const double *reference);
+    /* sums [width][24] -> q [24]. AGAIN: evaluate again at the reference it has moved; AT_MAX: again, rows with a sum
+     * of 0, infinity or NaN first lowered by their largest exponent. */
+    ferry_again (*finish)(double *q, const ferry_row_work *work, ferry_sinkhorn *s, const ferry_panel *panel,
+                          int64_t index, double *reference, const double *sums, int round);
+    void *self;
+};
+#define FERRY_ROW_SUMS 4 /* largest width */
+
+/** Local. Memory of the passes; free with ferry_passes_free. */
+ferry_status ferry_sinkhorn_open_passes(ferry_sinkhorn *s);
+void ferry_sinkhorn_close_passes(ferry_sinkhorn *s);
+/** Local. Bytes of it. */
+int64_t ferry_sinkhorn_pass_bytes(const ferry_cost_options *options, int dim, int64_t sources, int64_t targets,
+                                  int64_t source_rows, int64_t target_rows, int grid_cols);
+/** Collective. One pass; column sums into c [columns] if work->columns. */
+ferry_status ferry_sinkhorn_pass(double *c, ferry_sinkhorn *s, const ferry_row_work *work);
+/** Collective. f from the rows (f_k), column sums of the new plan into s->c, its row sums into s->r. */
+ferry_status ferry_sinkhorn_iterate(ferry_sinkhorn *s);
+/** Collective. lse [columns] = epsilon log sum_i exp((f_i - C_ij) / epsilon), by one pass that cannot underflow. */
+ferry_status ferry_sinkhorn_column_lse(double *lse, ferry_sinkhorn *s);
+
+/** Collective. Canonical sum of values over source rows, over target columns. */
+ferry_status ferry_sinkhorn_source_sum(double *out, ferry_sinkhorn *s, const double *values);
+ferry_status ferry_sinkhorn_target_sum(double *out, ferry_sinkhorn *s, const double *values);
+/** Collective. -rho log sum_i w_i exp(-h_i / rho) over a side; entries of weight 0 do not count. */
+ferry_status ferry_sinkhorn_soft_min(double *out, ferry_sinkhorn *s, const double *h, bool target);
+/** Collective. What to add to f and take from g so that the constant is the best one (Sejourne 2022): for tau < 1 on
+ *  both sides. */
+ferry_status ferry_sinkhorn_best_shift(double *shift, ferry_sinkhorn *s);
+/** Collective. Objective, cost, mass, gap, independence of the potentials in s, after one last pass. */
+ferry_status ferry_sinkhorn_result(ferry_potentials *out, ferry_sinkhorn *s);
+FERRY_END
+#endif

@@ -1,0 +1,27 @@
+/* Sums over one side of the problem by canonical blocks. */
+#include "cost_impl.h"
+
+/* Local. */
+static ferry_status plant(ferry_forest **out, const double *values, const ferry_shards *shards, int part)
+{
+    FERRY_TRY(ferry_forest_open(out, 1, shards->blocks.count, FERRY_JOIN_SUM));
+    for (int b = shards->block[part]; b < shards->block[part + 1]; b++) {
+        double *leaf;
+        FERRY_TRY(ferry_forest_leaf(&leaf, *out));
+        int64_t i = ferry_block_first(&shards->blocks, b) - shards->first[part];
+        const int64_t end = ferry_block_first(&shards->blocks, b + 1) - shards->first[part];
+        for (; i < end; i++) leaf[0] += values[i];
+        ferry_forest_add(*out, b);
+    }
+    return FERRY_OK;
+}
+
+ferry_status ferry_canonical_sum(double *out, const double *values, const ferry_shards *shards,
+                                 const ferry_world *world, ferry_reduction how)
+{
+    ferry_forest *forest = NULL;
+    ferry_status status = ferry_agree(world, plant(&forest, values, shards, world->rank));
+    if (status == FERRY_OK) status = ferry_forest_reduce(out, forest, world, how);
+    ferry_forest_close(&forest);
+    return status;
+}
