@@ -164,14 +164,20 @@ static ferry_status open_column(ferry_column *column, const ferry_frame *frame, 
     return FERRY_OK;
 }
 
+/* Room for the categories, once the column is known to have some. */
+static ferry_status finish(ferry_column *column, ferry_status status)
+{
+    if (status == FERRY_OK && column->categories) status = ferry_alloc(&column->known, 1);
+    if (status != FERRY_OK) ferry_column_close(column);
+    return status;
+}
+
 ferry_status ferry_column_open(ferry_column *out, const ferry_frame *frame, const char *name)
 {
     *out = (ferry_column){.part = frame->part, .data = -1, .mask = -1, .type = -1};
     bool index = frame->index && !strcmp(name, frame->index);
     if (!index && !ferry_frame_has(frame, name)) return absent(frame, name);
-    ferry_status status = open_column(out, frame, name);
-    if (status != FERRY_OK) ferry_column_close(out);
-    return status;
+    return finish(out, open_column(out, frame, name));
 }
 
 ferry_status ferry_column_open_path(ferry_column *out, const ferry_part *part, const char *path)
@@ -179,8 +185,7 @@ ferry_status ferry_column_open_path(ferry_column *out, const ferry_part *part, c
     *out = (ferry_column){.part = part, .data = -1, .mask = -1, .type = -1};
     ferry_status status = ferry_path_join(&out->path, path, NULL);
     if (status == FERRY_OK) status = open_path(out, path);
-    if (status != FERRY_OK) ferry_column_close(out);
-    return status;
+    return finish(out, status);
 }
 
 void ferry_column_close(ferry_column *column)
@@ -192,6 +197,11 @@ void ferry_column_close(ferry_column *column)
     free(column->values);
     free(column->member);
     free(column->categories);
+    if (column->known) {
+        ferry_names_close(&column->known->names);
+        free(column->known->number);
+    }
+    free(column->known);
     *column = (ferry_column){.data = -1, .mask = -1, .type = -1};
 }
 

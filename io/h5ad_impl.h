@@ -53,14 +53,22 @@ ferry_status ferry_frame_check(const ferry_frame *frame);
 bool ferry_frame_has(const ferry_frame *frame, const char *column);
 #define FERRY_AUTO_FRAME __attribute__((cleanup(ferry_frame_close))) ferry_frame
 
+/* The categories of a column, read when they are first needed. */
+typedef struct ferry_categories {
+    bool read;
+    ferry_names names;
+    double *number; /* NULL: they are no numbers */
+} ferry_categories;
+
 typedef enum ferry_kind { FERRY_KIND_INTEGER, FERRY_KIND_FLOAT, FERRY_KIND_BOOLEAN, FERRY_KIND_TEXT } ferry_kind;
 typedef struct ferry_column {
     const ferry_part *part;
-    char *path;       /* "obs/cell_type", for messages */
-    char *values;     /* path of the dataset: of codes, values or the compound */
-    char *member;     /* field of a compound, else NULL */
-    char *categories; /* path of the categories of a categorical, else NULL */
-    ferry_kind kind;  /* of the values; codes are integers */
+    char *path;              /* "obs/cell_type", for messages */
+    char *values;            /* path of the dataset: of codes, values or the compound */
+    char *member;            /* field of a compound, else NULL */
+    char *categories;        /* path of the categories of a categorical, else NULL */
+    ferry_kind kind;         /* of the values; codes are integers */
+    ferry_categories *known; /* of a categorical */
     bool ordered;
     hid_t data, mask; /* mask -1: no value is missing */
     hid_t type;       /* of one value in the file */
@@ -73,10 +81,11 @@ ferry_status ferry_column_open_path(ferry_column *out, const ferry_part *part, c
 void ferry_column_close(ferry_column *column);
 #define FERRY_AUTO_COLUMN __attribute__((cleanup(ferry_column_close))) ferry_column
 
-/* Values [first, first + count); none of these but codes and numbers takes a categorical column.
+/* Values [first, first + count).
  * numbers: missing is NaN, FERRY_E_FILE for texts; a categorical column gives the numbers of its categories.
- * integers: of integer and boolean columns; missing [count] may be NULL.
- * texts: appended to out, of every kind: integers in digits, floats as Python prints them, "False" and "True". */
+ * integers: of integer and boolean columns (not categorical); missing [count] may be NULL.
+ * texts: appended to out, of every kind: integers in digits, floats as Python prints them, "False" and "True", the
+ * categories of a categorical ("nan" without). */
 ferry_status ferry_column_numbers(double *out, const ferry_column *column, int64_t first, int64_t count);
 ferry_status ferry_column_integers(int64_t *out, uint8_t *missing, const ferry_column *column, int64_t first,
                                    int64_t count);

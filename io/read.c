@@ -100,7 +100,7 @@ static ferry_status rep_dim(int *out, ferry_file *file, const char *rep, int dim
     int *agree = file->genes_agree + !strcmp(path, "raw/X");
     for (int k = 0; k < file->parts; k++) {
         ferry_part *part, *first;
-        int64_t here;
+        int64_t here = 0;
         FERRY_TRY(ferry_file_part(&first, file, 0));
         FERRY_TRY(ferry_file_part(&part, file, k));
         FERRY_TRY(part_dim(&here, part, rep, path));
@@ -212,36 +212,16 @@ static ferry_status open_obs(ferry_column *out, const ferry_part *part, const ch
     return ferry_column_open(out, &obs, name ? name : obs.index);
 }
 
-/* Values of the categories of a categorical column. */
-static ferry_status category_values(double **out, int64_t *count, const ferry_column *column)
-{
-    ferry_names names = {0};
-    ferry_status status = ferry_column_categories(&names, out, column);
-    *count = names.count;
-    if (status == FERRY_OK && !*out && names.count)
-        status = ferry_fail(FERRY_E_FILE, "%s: %s: its categories are no numbers ('%.60s'); name a column of numbers",
-                            column->part->path, column->path, ferry_name(&names, 0));
-    ferry_names_close(&names);
-    return status;
-}
-
 static ferry_status part_numbers(double *out, const ferry_column *column, int64_t first, const int64_t *rows,
                                  int64_t count)
 {
-    FERRY_AUTO double *slab = NULL, *value = NULL;
-    FERRY_AUTO int32_t *code = NULL;
-    int64_t categories = 0, span, near = ferry_column_near(column);
+    FERRY_AUTO double *slab = NULL;
+    int64_t span, near = ferry_column_near(column);
     FERRY_TRY(ferry_alloc(&slab, FERRY_SLAB_ROWS));
-    FERRY_TRY(ferry_alloc(&code, FERRY_SLAB_ROWS));
-    if (column->categories) FERRY_TRY(category_values(&value, &categories, column));
+    FERRY_TRY(ferry_column_numbers(slab, column, 0, 0)); /* texts are refused even where no row is asked for */
     for (int64_t k = 0, n; k < count; k += n) {
         n = ferry_next_run(&span, rows, k, count, near, FERRY_SLAB_ROWS);
-        if (column->categories) {
-            FERRY_TRY(ferry_column_codes(code, column, categories, rows[k] - first, span));
-            for (int64_t i = 0; i < span; i++) slab[i] = code[i] < 0 ? NAN : value[code[i]];
-        } else {
-            FERRY_TRY(ferry_column_numbers(slab, column, rows[k] - first, span));
-        }
+        FERRY_TRY(ferry_column_numbers(slab, column, rows[k] - first, span));
         for (int64_t i = 0; i < n; i++) out[k + i] = slab[rows[k + i] - rows[k]];
     }
     return FERRY_OK;
@@ -261,7 +241,6 @@ ferry_status ferry_read_numbers(double **out, ferry_file *file, const char *colu
         ferry_file_rows_of(&begin, &end, file, k, rows, count);
         FERRY_TRY(ferry_file_part(&part, file, k));
         FERRY_TRY(open_obs(&obs, part, column));
-        if (!obs.categories && obs.kind == FERRY_KIND_TEXT) FERRY_TRY(ferry_column_numbers(NULL, &obs, 0, 0));
         FERRY_TRY(part_numbers(number + begin, &obs, part->first, rows + begin, end - begin));
     }
     *out = number;

@@ -70,27 +70,6 @@ static ferry_status plain_numbers(double *out, const ferry_column *column, int64
     return FERRY_OK;
 }
 
-ferry_status ferry_column_numbers(double *out, const ferry_column *column, int64_t first, int64_t count)
-{
-    if (!column->categories) return plain_numbers(out, column, first, count);
-    ferry_names names = {0};
-    FERRY_AUTO double *number = NULL;
-    FERRY_AUTO int32_t *code = NULL;
-    ferry_status status = ferry_column_categories(&names, &number, column);
-    int64_t categories = names.count;
-    if (status == FERRY_OK && !number && categories)
-        status = ferry_fail(FERRY_E_FILE,
-                            "%s: %s: categories that are no numbers ('%.60s'), numbers are needed; name a "
-                            "column of numbers",
-                            column->part->path, column->path, ferry_name(&names, 0));
-    ferry_names_close(&names);
-    FERRY_TRY(status);
-    FERRY_TRY(ferry_alloc(&code, count));
-    FERRY_TRY(ferry_column_codes(code, column, categories, first, count));
-    for (int64_t i = 0; i < count; i++) out[i] = code[i] < 0 ? NAN : number[code[i]];
-    return FERRY_OK;
-}
-
 /* Fewest digits that read back as the same number, laid out as Python's repr does. */
 const char *ferry_float_text(char text[32], double value, bool single)
 {
@@ -191,10 +170,8 @@ static ferry_status number_texts(ferry_names *out, const ferry_column *column, i
     return FERRY_OK;
 }
 
-ferry_status ferry_column_texts(ferry_names *out, uint8_t *missing, const ferry_column *column, int64_t first,
-                                int64_t count)
+static ferry_status plain_texts(ferry_names *out, const ferry_column *column, int64_t first, int64_t count)
 {
-    if (missing) FERRY_TRY(read_mask(missing, column, first, count));
     if (count == 0) return FERRY_OK;
     if (column->kind != FERRY_KIND_TEXT) return number_texts(out, column, first, count);
     if (H5Tis_variable_str(column->type) > 0) return variable_texts(out, column, first, count);
@@ -251,7 +228,7 @@ static ferry_status category_numbers(double **out, const ferry_column *list, con
         for (int64_t i = 0; i < names->count; i++)
             if (!is_number(number + i, ferry_name(names, i))) return FERRY_OK;
     } else {
-        FERRY_TRY(ferry_column_numbers(number, list, 0, names->count));
+        FERRY_TRY(plain_numbers(number, list, 0, names->count));
     }
     *out = number;
     number = NULL;
@@ -299,7 +276,59 @@ ferry_status ferry_column_categories(ferry_names *out, double **numbers, const f
         return ferry_fail(FERRY_E_FILE, "%s: %s: %lld categories, at most %d are taken; name a coarser column",
                           column->part->path, list.path, (long long)list.rows, FERRY_MAX_CATEGORIES);
     FERRY_TRY(ferry_alloc(&missing, list.rows));
-    FERRY_TRY(ferry_column_texts(out, missing, &list, 0, list.rows));
+    FERRY_TRY(read_mask(missing, &list, 0, list.rows));
+    FERRY_TRY(plain_texts(out, &list, 0, list.rows));
     FERRY_TRY(check_categories(&list, out, missing));
     return numbers ? category_numbers(numbers, &list, out) : FERRY_OK;
+}
+
+/* Local. Reads the categories at the first call. */
+static ferry_status know_categories(const ferry_column *column)
+{
+    ferry_categories *known = column->known;
+    if (known->read) return FERRY_OK;
+    FERRY_TRY(ferry_column_categories(&known->names, &known->number, column));
+    known->read = true;
+    return FERRY_OK;
+}
+
+ferry_status ferry_column_numbers(double *out, const ferry_column *column, int64_t first, int64_t count)
+{
+    if (!column->categories) return plain_numbers(out, column, first, count);
+    FERRY_AUTO int32_t *code = NULL;
+    FERRY_TRY(know_categories(column));
+    const ferry_categories *known = column->known;
+    if (!known->number)
+        return ferry_fail(
+            FERRY_E_FILE,
+            "%s: %s: categories that are no numbers ('%.60s'), numbers are needed; name a column of numbers",
+            column->part->path, column->path, ferry_name(&known->names, 0));
+    FERRY_TRY(ferry_alloc(&code, count));
+    FERRY_TRY(ferry_column_codes(code, column, known->names.count, first, count));
+    for (int64_t i = 0; i < count; i++) out[i] = code[i] < 0 ? NAN : known->number[code[i]];
+    return FERRY_OK;
+}
+
+static ferry_status category_texts(ferry_names *out, uint8_t *missing, const ferry_column *column, int64_t first,
+                                   int64_t count)
+{
+    FERRY_AUTO int32_t *code = NULL;
+    FERRY_TRY(know_categories(column));
+    const ferry_names *names = &column->known->names;
+    FERRY_TRY(ferry_alloc(&code, count));
+    FERRY_TRY(ferry_column_codes(code, column, names->count, first, count));
+    for (int64_t i = 0; i < count; i++) {
+        if (missing) missing[i] = code[i] < 0;
+        FERRY_TRY(code[i] < 0 ? ferry_names_add(out, "nan", 3)
+                              : ferry_names_add(out, ferry_name(names, code[i]), ferry_name_length(names, code[i])));
+    }
+    return FERRY_OK;
+}
+
+ferry_status ferry_column_texts(ferry_names *out, uint8_t *missing, const ferry_column *column, int64_t first,
+                                int64_t count)
+{
+    if (column->categories) return category_texts(out, missing, column, first, count);
+    if (missing) FERRY_TRY(read_mask(missing, column, first, count));
+    return plain_texts(out, column, first, count);
 }
