@@ -39,7 +39,7 @@ enum { TABLES = sizeof tables / sizeof *tables };
 static const char *wish(const char *name)
 {
     if (!name || !strcmp(name, "auto")) name = getenv("FERRY_SIMD");
-    return name && *name && strcmp(name, "auto") ? name : NULL;
+    return name && *name && strcmp(name, "auto") != 0 ? name : NULL;
 }
 
 static const ferry_kernels *best_up_to(int64_t level)
@@ -49,12 +49,18 @@ static const ferry_kernels *best_up_to(int64_t level)
     return &ferry_kernels_generic;
 }
 
-const ferry_kernels *ferry_kernels_find(const char *name)
+/* its place in the list, or -1 */
+static int place(const char *name)
 {
     name = wish(name);
     for (int i = 0; i < TABLES; i++)
-        if ((!name || !strcmp(name, tables[i].table->name)) && tables[i].supported()) return tables[i].table;
-    return NULL;
+        if ((!name || !strcmp(name, tables[i].table->name)) && tables[i].supported()) return i;
+    return -1;
+}
+const ferry_kernels *ferry_kernels_find(const char *name)
+{
+    int i = place(name);
+    return i >= 0 ? tables[i].table : NULL;
 }
 
 const char *ferry_kernels_names(void)
@@ -64,20 +70,22 @@ const char *ferry_kernels_names(void)
     return strstr(built, best_up_to(INT64_MAX)->name);
 }
 
-static ferry_status find(const ferry_kernels **out, const char *name)
+static ferry_status find(int *level, const char *name)
 {
-    *out = ferry_kernels_find(name);
-    if (*out) return FERRY_OK;
-    return ferry_fail(FERRY_E_DEVICE,
-                      "no instruction set \"%s\" here: this program was built with %s, this CPU supports %s; "
-                      "take one of these or \"auto\"",
-                      wish(name), BUILT, ferry_kernels_names());
+    int i = place(name);
+    if (i < 0)
+        return ferry_fail(FERRY_E_DEVICE,
+                          "no instruction set \"%s\" here: this program was built with %s, this CPU supports %s; "
+                          "take one of these or \"auto\"",
+                          wish(name), BUILT, ferry_kernels_names());
+    *level = tables[i].table->level;
+    return FERRY_OK;
 }
 
 ferry_status ferry_kernels_choose(const ferry_kernels **out, const ferry_world *world, const char *name)
 {
-    const ferry_kernels *mine = NULL;
-    FERRY_TRY(ferry_agree(world, find(&mine, name)));
-    *out = best_up_to(ferry_min(world, mine->level));
+    int level = 0;
+    FERRY_TRY(ferry_agree(world, find(&level, name)));
+    *out = best_up_to(ferry_min(world, level));
     return FERRY_OK;
 }
