@@ -69,9 +69,9 @@ static ferry_status open_dense(ferry_disk *disk, const char *path, int64_t colum
     disk->flat = rank == 1 && strncmp(path, "obsm/", 5) != 0 && disk->part->genes == 1; /* one gene in an old file */
     if (rank != 2 && !disk->flat)
         return ferry_fail(FERRY_E_FILE,
-                          "%s: %s: is %d-D, a matrix of cells x columns is needed; reshape it: "
+                          "%s: %s: has %d dimension%s, a matrix of cells x columns is needed; reshape it: "
                           "adata.obsm[key] = adata.obsm[key].reshape(adata.n_obs, -1)",
-                          file, disk->path, rank);
+                          file, disk->path, rank, rank == 1 ? "" : "s");
     disk->rows = (int64_t)shape[0];
     disk->columns = disk->flat ? 1 : (int64_t)shape[1];
     return check_number_type(disk, "");
@@ -90,7 +90,8 @@ static ferry_status open_field(ferry_disk *disk, const char *name)
         return ferry_fail(FERRY_E_FILE, "%s: %s: missing; " FERRY_REWRITE, file, disk->path);
     FERRY_HID member = H5Tget_member_type(whole, (unsigned)field);
     if (H5Tget_class(member) != H5T_ARRAY || H5Tget_array_ndims(member) != 1)
-        return ferry_fail(FERRY_E_FILE, "%s: %s: is 1-D, a matrix of cells x columns is needed; " FERRY_REWRITE, file,
+        return ferry_fail(FERRY_E_FILE,
+                          "%s: %s: has one dimension, a matrix of cells x columns is needed; " FERRY_REWRITE, file,
                           disk->path);
     H5Tget_array_dims2(member, dims);
     disk->type = H5Tget_super(member);

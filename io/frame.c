@@ -115,11 +115,10 @@ static ferry_status open_group(ferry_frame *frame)
         return ferry_fail(FERRY_E_FILE, "%s: %s: no attribute _index, which names the column with the %s names; %s",
                           file, frame->path, strstr(frame->path, "var") ? "gene" : "cell", FERRY_REWRITE);
     if (!ferry_h5_link(frame->id, frame->index))
-        return ferry_fail(
-            FERRY_E_FILE,
-            "%s: %s: attribute _index names column '%s', which is not there; set it to an existing column "
-            "or " FERRY_REWRITE,
-            file, frame->path, frame->index);
+        return ferry_fail(FERRY_E_FILE,
+                          "%s: %s/%s: missing, but attribute _index of %s names it; set the attribute to an existing "
+                          "column, or " FERRY_REWRITE,
+                          file, frame->path, frame->index, frame->path);
     FERRY_AUTO_COLUMN index = {0};
     FERRY_TRY(ferry_column_open(&index, frame, frame->index));
     frame->rows = index.rows;
@@ -185,14 +184,36 @@ void ferry_frame_close(ferry_frame *frame)
     *frame = (ferry_frame){.id = -1, .type = -1};
 }
 
+/* No column is as long as the index: then the index is wrong, not they. Columns that cannot be read are no witnesses.
+ */
+static ferry_status check_index(const ferry_frame *frame)
+{
+    ferry_frame any = *frame;
+    any.rows = -1; /* columns of any length open */
+    int64_t rows = -1;
+    const char *witness = NULL;
+    for (int64_t i = 0; i < frame->columns.count; i++) {
+        FERRY_AUTO_COLUMN column = {0};
+        const char *name = ferry_name(&frame->columns, i);
+        if (ferry_column_open(&column, &any, name) != FERRY_OK) continue;
+        if (column.rows == frame->rows) return FERRY_OK;
+        rows = column.rows;
+        witness = name;
+    }
+    if (!witness) return FERRY_OK;
+    return ferry_fail(FERRY_E_FILE, "%s: %s/%s: has %lld names, but column '%s' has %lld values; " FERRY_REWRITE,
+                      frame->part->path, frame->path, frame->index, (long long)frame->rows, witness, (long long)rows);
+}
+
 ferry_status ferry_frame_check(const ferry_frame *frame)
 {
-    for (int64_t i = 0; i < frame->columns.count && frame->type < 0; i++)
+    if (frame->type > 0) return FERRY_OK; /* fields of one table have one length */
+    for (int64_t i = 0; i < frame->columns.count; i++)
         if (!ferry_h5_link(frame->id, ferry_name(&frame->columns, i)))
             return ferry_fail(FERRY_E_FILE,
-                              "%s: %s: attribute column-order lists '%s', which is not there; " FERRY_REWRITE,
-                              frame->part->path, frame->path, ferry_name(&frame->columns, i));
-    return FERRY_OK;
+                              "%s: %s/%s: missing, but attribute column-order of %s lists it; " FERRY_REWRITE,
+                              frame->part->path, frame->path, ferry_name(&frame->columns, i), frame->path);
+    return check_index(frame);
 }
 
 bool ferry_frame_has(const ferry_frame *frame, const char *column)

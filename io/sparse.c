@@ -90,9 +90,11 @@ ferry_status ferry_sparse_check(const ferry_disk *disk)
         return fail_at(disk, "indptr", text);
     }
     if (end[1] < 0)
-        return fail_at(disk, "indptr",
-                       "negative: the 32-bit pointers wrapped past 2147483647 non-zeros, so rows are lost; "
-                       "make the file again from its source with 64-bit pointers (anndata 0.10 or newer)");
+        return ferry_fail(
+            FERRY_E_FILE,
+            "%s: %s/indptr: negative: the 32-bit pointers wrapped past 2147483647 non-zeros; make the file "
+            "again from its source with 64-bit pointers (anndata 0.10 or newer)",
+            disk->part->path, disk->path);
     if (end[1] != disk->nonzeros) {
         snprintf(text, sizeof text, "ends with %lld, but data has %lld entries", (long long)end[1],
                  (long long)disk->nonzeros);
