@@ -37,8 +37,12 @@ FERRY_API void ferry_error_set(const char *text, const char *place);
 /** Local. The exit code of a program that ends with this status. */
 FERRY_API int ferry_exit_code(ferry_status status);
 
-#define FERRY_ERROR_TEXT      2048 /* bytes kept of a message */
+#define FERRY_ERROR_TEXT 2048 /* bytes kept of a message */
+#ifdef __clang_analyzer__     /* which does not see that the code comes back */
+#define ferry_fail(code, ...) (ferry_fail_at(__FILE__, __LINE__, (code), __VA_ARGS__), (code))
+#else
 #define ferry_fail(code, ...) ferry_fail_at(__FILE__, __LINE__, (code), __VA_ARGS__)
+#endif
 #define FERRY_TRY(call)                                                                                                \
     do {                                                                                                               \
         ferry_status try_status_ = (call);                                                                             \

@@ -19,6 +19,15 @@ static int64_t given(int pattern, int a, int b)
     }
 }
 
+static int64_t *numbers(int64_t count)
+{
+    int64_t *data;
+    if (ferry_alloc(&data, count) == FERRY_OK) return data;
+    fprintf(stderr, "%s\n", ferry_error());
+    MPI_Abort(MPI_COMM_WORLD, 1);
+    abort();
+}
+
 static int64_t mark(int a, int b, int64_t i)
 {
     return ((int64_t)a * 16 + b) * 1000000 + i;
@@ -34,9 +43,8 @@ static void exchange(const ferry_world *world, int pattern)
         CHECK(recv_counts[r] == given(pattern, r, me));
         recvs += recv_counts[r];
     }
-    FERRY_AUTO int64_t *send = NULL;
-    FERRY_AUTO int64_t *recv = NULL;
-    CHECK(ferry_alloc(&send, sends) == FERRY_OK && ferry_alloc(&recv, recvs + 1) == FERRY_OK);
+    FERRY_AUTO int64_t *send = numbers(sends);
+    FERRY_AUTO int64_t *recv = numbers(recvs + 1);
     recv[recvs] = -7;
     for (int r = 0; r < n; r++)
         for (int64_t i = 0; i < send_counts[r]; i++) send[at++] = mark(me, r, i);
@@ -53,9 +61,8 @@ static void gather(const ferry_world *world, int pattern)
     const int n = world->size, me = world->rank;
     int64_t counts[16], total = 0, at = 0;
     for (int r = 0; r < n; r++) total += counts[r] = given(pattern, r, 1);
-    FERRY_AUTO int64_t *mine = NULL;
-    FERRY_AUTO int64_t *all = NULL;
-    CHECK(ferry_alloc(&mine, counts[me]) == FERRY_OK && ferry_alloc(&all, total + 1) == FERRY_OK);
+    FERRY_AUTO int64_t *mine = numbers(counts[me]);
+    FERRY_AUTO int64_t *all = numbers(total + 1);
     for (int64_t i = 0; i < counts[me]; i++) mine[i] = mark(me, 1, i);
     ferry_gather_all(world, mine, counts, all, sizeof *all);
     for (int r = 0; r < n; r++)
@@ -78,9 +85,8 @@ static void large(const ferry_world *world)
     int64_t send_counts[16] = {0}, recv_counts[16] = {0};
     if (me == 0) send_counts[last] = count;
     if (me == last) recv_counts[0] = count;
-    FERRY_AUTO int64_t *data = NULL;
-    FERRY_AUTO int64_t *got = NULL;
-    CHECK(ferry_alloc(&data, me == 0 ? count : 0) == FERRY_OK && ferry_alloc(&got, count) == FERRY_OK);
+    FERRY_AUTO int64_t *data = numbers(me == 0 ? count : 0);
+    FERRY_AUTO int64_t *got = numbers(count);
     for (int64_t i = 0; me == 0 && i < count; i++) data[i] = 3 * i;
     ferry_exchange(world, data, send_counts, got, recv_counts, sizeof *data);
     for (int64_t i = 0; me == last && i < count; i++) CHECK(got[i] == 3 * i);
