@@ -94,10 +94,10 @@ ferry_status ferry_new_dataset(hid_t *out, ferry_output *output, const char *pat
     return *out < 0 ? ferry_write_fail(output, path, "the dataset cannot be made") : FERRY_OK;
 }
 
-ferry_status ferry_put_rows(ferry_output *output, const char *path, hid_t dataset, hid_t type, int64_t columns,
-                            int64_t first, int64_t count, const void *values)
+ferry_status ferry_put_rows(ferry_output *output, const char *path, hid_t dataset, hid_t type, int64_t column,
+                            int64_t columns, int64_t first, int64_t count, const void *values)
 {
-    hsize_t start[2] = {(hsize_t)first, 0}, size[2] = {(hsize_t)count, (hsize_t)columns};
+    hsize_t start[2] = {(hsize_t)first, (hsize_t)column}, size[2] = {(hsize_t)count, (hsize_t)columns};
     int rank = columns ? 2 : 1;
     FERRY_HID file = H5Dget_space(dataset);
     FERRY_HID memory = H5Screate_simple(rank, size, NULL);
@@ -140,16 +140,17 @@ static int64_t piece_rows(size_t bytes)
     return at_least_1(FERRY_PIECE_ROOM / at_least_1((int64_t)bytes));
 }
 
-static ferry_status write_pieces(ferry_output *output, const char *path, hid_t dataset, hid_t type, int64_t columns,
-                                 int64_t first, int64_t count, const bring *from)
+static ferry_status write_pieces(ferry_output *output, const char *path, hid_t dataset, hid_t type, int64_t column,
+                                 int64_t columns, int64_t first, int64_t count, const bring *from)
 {
-    int64_t most = piece_rows(from->bytes), pieces = ferry_max(output->world, (count + most - 1) / most);
+    int64_t most = piece_rows(from->bytes), rows_here = ferry_max(output->world, count);
+    int64_t pieces = (rows_here + most - 1) / most;
+    output->unflushed += rows_here * (int64_t)from->bytes;
     for (int64_t p = 0; p < pieces; p++) {
         int64_t at = p * most < count ? p * most : count, rows = count - at < most ? count - at : most;
         const void *piece = rows ? piece_of(from, at, rows) : NULL;
-        FERRY_TRY(
-            ferry_agree(output->world, ferry_put_rows(output, path, dataset, type, columns, first + at, rows, piece)));
-        output->unflushed += FERRY_PIECE_ROOM;
+        FERRY_TRY(ferry_agree(output->world,
+                              ferry_put_rows(output, path, dataset, type, column, columns, first + at, rows, piece)));
     }
     return FERRY_OK;
 }
@@ -212,7 +213,7 @@ ferry_status ferry_output_array(ferry_output *output, const char *path, ferry_ty
     FERRY_HID dataset = -1;
     FERRY_TRY(ferry_agree(output->world, create(&dataset, output, &what, file, layout_of(bytes), "array")));
     bring from = {.values = values, .bytes = ferry_type_bytes(type) * (size_t)at_least_1(columns)};
-    return write_pieces(output, what.path, dataset, memory, columns, first, count, &from);
+    return write_pieces(output, what.path, dataset, memory, 0, columns, first, count, &from);
 }
 
 ferry_status ferry_output_create(ferry_output *output, const char *path, ferry_type type, int64_t rows, int64_t columns)
@@ -239,70 +240,39 @@ static ferry_status reopen(hid_t *out, hid_t *memory, about *what, const ferry_o
     return FERRY_OK;
 }
 
-ferry_status ferry_output_rows(ferry_output *output, const char *path, int64_t first, int64_t count, const void *values)
+/* columns -1: all there are. */
+static ferry_status write_part(ferry_output *output, const char *path, int64_t first, int64_t count, int64_t column,
+                               int64_t columns, const void *values)
 {
-    about what;
+    about what, part = {.columns = columns, .type = column};
     FERRY_H5_QUIET;
     FERRY_TRY(meet(&what, output, path, 0, INT64_MAX, 0, first, count));
+    FERRY_TRY(ferry_same(output->world, "the columns of a block", &part, sizeof part));
     FERRY_HID dataset = -1;
     FERRY_HID memory = -1;
     ferry_status status = reopen(&dataset, &memory, &what, output);
     if (status == FERRY_OK) status = check_rows(&what, first, count);
+    if (status == FERRY_OK && columns >= 0 && (column < 0 || column > what.columns - columns))
+        status = ferry_fail(FERRY_E_ARG, "%s: columns %lld to %lld are not columns of %lld", what.path,
+                            (long long)column, (long long)(column + columns), (long long)what.columns);
     FERRY_TRY(ferry_agree(output->world, status));
-    bring from = {.values = values, .bytes = H5Tget_size(memory) * (size_t)at_least_1(what.columns)};
-    FERRY_TRY(write_pieces(output, what.path, dataset, memory, what.columns, first, count, &from));
-    /* rows come in many small calls: flush when some 64 MiB may wait */
+    if (columns < 0) columns = what.columns;
+    bring from = {.values = values, .bytes = H5Tget_size(memory) * (size_t)at_least_1(columns)};
+    FERRY_TRY(write_pieces(output, what.path, dataset, memory, column, columns, first, count, &from));
+    /* parts come in many small calls: flush when some 64 MiB may wait */
     return output->unflushed < 4 * FERRY_PIECE_ROOM ? FERRY_OK : ferry_agree(output->world, ferry_flush(output));
 }
 
-/* One piece of a block of columns; a rank past its rows writes none. */
-static ferry_status put_block(ferry_output *output, const about *what, hid_t dataset, hid_t type,
-                              const hsize_t start[2], const hsize_t size[2], const void *values)
+ferry_status ferry_output_rows(ferry_output *output, const char *path, int64_t first, int64_t count, const void *values)
 {
-    FERRY_HID file = H5Dget_space(dataset);
-    FERRY_HID memory = H5Screate_simple(2, size, NULL);
-    if (size[0] > 0 && size[1] > 0) {
-        H5Sselect_hyperslab(file, H5S_SELECT_SET, start, NULL, size, NULL);
-    } else {
-        H5Sselect_none(file);
-        H5Sselect_none(memory);
-    }
-    char nothing[8] = {0};
-    if (H5Dwrite(dataset, type, memory, file, output->transfer, values ? values : nothing) < 0)
-        return ferry_write_fail(output, what->path, "writing failed");
-    ferry_stage_wrote((int64_t)(size[0] * size[1]) * (int64_t)H5Tget_size(type));
-    return FERRY_OK;
-}
-
-static ferry_status check_columns(const about *what, int64_t column, int64_t columns)
-{
-    if (column >= 0 && columns >= 0 && column <= what->columns - columns) return FERRY_OK;
-    return ferry_fail(FERRY_E_ARG, "%s: columns %lld to %lld are not columns of %lld", what->path, (long long)column,
-                      (long long)(column + columns), (long long)what->columns);
+    return write_part(output, path, first, count, 0, -1, values);
 }
 
 ferry_status ferry_output_block(ferry_output *output, const char *path, int64_t first, int64_t count, int64_t column,
                                 int64_t columns, const void *values)
 {
-    about what;
-    FERRY_H5_QUIET;
-    FERRY_TRY(meet(&what, output, path, 0, INT64_MAX, 0, first, count));
-    FERRY_HID dataset = -1;
-    FERRY_HID memory = -1;
-    ferry_status status = reopen(&dataset, &memory, &what, output);
-    if (status == FERRY_OK) status = check_rows(&what, first, count);
-    if (status == FERRY_OK) status = check_columns(&what, column, columns);
-    FERRY_TRY(ferry_agree(output->world, status));
-    const size_t bytes = H5Tget_size(memory) * (size_t)columns;
-    int64_t most = piece_rows(bytes), pieces = ferry_max(output->world, (count + most - 1) / most);
-    for (int64_t p = 0; p < pieces; p++) {
-        int64_t at = p * most < count ? p * most : count, rows = count - at < most ? count - at : most;
-        const hsize_t start[2] = {(hsize_t)(first + at), (hsize_t)column}, size[2] = {(hsize_t)rows, (hsize_t)columns};
-        const void *piece = values ? (const char *)values + (size_t)at * bytes : NULL;
-        FERRY_TRY(ferry_agree(output->world, put_block(output, &what, dataset, memory, start, size, piece)));
-        output->unflushed += FERRY_PIECE_ROOM;
-    }
-    return output->unflushed < 4 * FERRY_PIECE_ROOM ? FERRY_OK : ferry_agree(output->world, ferry_flush(output));
+    if (columns == 0) count = 0; /* every rank has the same columns */
+    return write_part(output, path, first, count, column, columns, values);
 }
 
 static int64_t longest(const ferry_names *names)
@@ -330,5 +300,5 @@ ferry_status ferry_output_texts(ferry_output *output, const char *path, int64_t 
     FERRY_HID type = ferry_text_type(from.bytes);
     FERRY_HID dataset = -1;
     FERRY_TRY(ferry_agree(output->world, create(&dataset, output, &what, type, layout_of(bytes), "string-array")));
-    return write_pieces(output, what.path, dataset, type, 0, first, count, &from);
+    return write_pieces(output, what.path, dataset, type, 0, 0, first, count, &from);
 }

@@ -190,7 +190,7 @@ static ferry_status write_slab(ferry_csr *it, hid_t dataset, hid_t type, const q
     int64_t first, count;
     const void *slab = to_slab(it, q, length, unit, mine, H5Tget_size(type), &first, &count);
     return ferry_agree(it->output->world,
-                       ferry_put_rows(it->output, it->path, dataset, type, 0, first + shift, count, slab));
+                       ferry_put_rows(it->output, it->path, dataset, type, 0, 0, first + shift, count, slab));
 }
 
 static ferry_status write_elements(ferry_csr *it, int64_t length)
@@ -407,7 +407,7 @@ static ferry_status make_datasets(ferry_csr *it)
     snprintf(path, sizeof path, "%s/indptr", it->path);
     FERRY_TRY(ferry_new_dataset(&it->indptr, output, path, H5T_STD_I64LE, 1, 0, FERRY_APPENDED,
                                 smaller(it->rows + 1, FERRY_CHUNK)));
-    return ferry_put_rows(output, path, it->indptr, H5T_NATIVE_INT64, 0, 0, output->world->rank == 0, &zero);
+    return ferry_put_rows(output, path, it->indptr, H5T_NATIVE_INT64, 0, 0, 0, output->world->rank == 0, &zero);
 }
 
 static ferry_status new_csr(ferry_csr **out, ferry_output *output, const char *path, int64_t rows, int64_t columns)

@@ -14,19 +14,25 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#define SLACK (256 << 10) /* metadata of a pass, beside a 64th of its data */
+#define SLACK (16 << 10) /* metadata of a call, beside a 64th of its data */
 
 /* ---- room on the disk ---- */
 
-static ferry_status check_limit(const ferry_output *output, int64_t end)
+/* RLIMIT_FSIZE here; beyond it the kernel would end the process. */
+static int64_t file_limit(void)
 {
-    struct rlimit limit; /* beyond it the kernel would end the process */
-    if (getrlimit(RLIMIT_FSIZE, &limit) || limit.rlim_cur == RLIM_INFINITY || (rlim_t)end <= limit.rlim_cur)
-        return FERRY_OK;
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_FSIZE, &limit) || limit.rlim_cur > (rlim_t)INT64_MAX) return INT64_MAX;
+    return (int64_t)limit.rlim_cur;
+}
+
+static ferry_status check_limit(const ferry_output *output)
+{
+    if (output->planned <= output->limit) return FERRY_OK;
     char need[32], most[32];
     return ferry_fail(FERRY_E_RUN, "%s: it needs up to %s, but files may have %s here (ulimit -f); raise the limit",
-                      output->partial, ferry_size_text(need, (double)end),
-                      ferry_size_text(most, (double)limit.rlim_cur));
+                      output->partial, ferry_size_text(need, (double)output->planned),
+                      ferry_size_text(most, (double)output->limit));
 }
 
 static ferry_status disk_full(const ferry_output *output, int64_t bytes, const char *why)
@@ -40,13 +46,13 @@ static ferry_status disk_full(const ferry_output *output, int64_t bytes, const c
                       output->partial, why, ferry_size_text(need, (double)bytes), left);
 }
 
-/* Rank 0. fallocate really takes the room; where the file system has no fallocate, look at what is free. */
-static ferry_status take_room(ferry_output *output, int64_t size, int64_t bytes)
+/* fallocate really takes the room; where the file system has no fallocate, look at what is free. */
+static ferry_status take_room(ferry_output *output, int64_t bytes)
 {
     int64_t from = output->reserved;
-    if (size + bytes <= from) return FERRY_OK;
-    if (!fallocate(output->reserve, FALLOC_FL_KEEP_SIZE, from, size + bytes - from)) {
-        output->reserved = size + bytes;
+    if (output->planned <= from) return FERRY_OK;
+    if (!fallocate(output->reserve, FALLOC_FL_KEEP_SIZE, from, output->planned - from)) {
+        output->reserved = output->planned;
         return FERRY_OK;
     }
     if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG) return disk_full(output, bytes, strerror(errno));
@@ -58,12 +64,19 @@ static ferry_status take_room(ferry_output *output, int64_t size, int64_t bytes)
 
 ferry_status ferry_reserve(ferry_output *output, int64_t bytes)
 {
-    hsize_t size = 0;
-    FERRY_H5_QUIET;
-    if (H5Fget_filesize(output->file, &size) < 0) return ferry_write_fail(output, "", "its size is not known");
+    if (output->world->rank) return FERRY_OK;
     bytes += bytes / 64 + SLACK;
-    FERRY_TRY(check_limit(output, (int64_t)size + bytes));
-    return output->world->rank ? FERRY_OK : take_room(output, (int64_t)size, bytes);
+    output->planned += bytes;
+    FERRY_TRY(check_limit(output));
+    return take_room(output, bytes);
+}
+
+/* HDF5 has just set the length of the file, which gave back what was reserved beyond it. */
+static void after_flush(ferry_output *output)
+{
+    struct stat info;
+    output->reserved = 0;
+    if (output->reserve >= 0 && !fstat(output->reserve, &info)) output->planned = info.st_size;
 }
 
 /* ---- open ---- */
@@ -79,10 +92,7 @@ static ferry_status make_file(ferry_output *output)
     if (output->reserve < 0)
         return ferry_fail(FERRY_E_FILE, "%s: cannot be made: %s; name an output in another folder", output->partial,
                           strerror(errno));
-    FERRY_TRY(check_limit(output, SLACK));
-    FERRY_TRY(take_room(output, 0, SLACK));
-    output->reserved = 0; /* HDF5 cuts the file when it opens it */
-    return FERRY_OK;
+    return ferry_reserve(output, 0);
 }
 
 static ferry_status see_file(const ferry_output *output)
@@ -151,6 +161,7 @@ ferry_status ferry_output_open(ferry_output **out, const ferry_world *world, con
     *out = NULL;
     ferry_status status = ferry_agree(world, new_output(&output, world, path, overwrite));
     if (status == FERRY_OK) status = ferry_same(world, "the name of the output", path, strlen(path));
+    if (status == FERRY_OK) output->limit = ferry_min(world, file_limit());
     if (status == FERRY_OK) status = ferry_agree(world, make_file(output));
     if (status == FERRY_OK) status = ferry_agree(world, see_file(output));
     if (status == FERRY_OK) status = ferry_agree(world, create_file(output));
@@ -219,7 +230,7 @@ ferry_status ferry_flush(ferry_output *output)
 {
     if (H5Fflush(output->file, H5F_SCOPE_GLOBAL) < 0) return ferry_write_fail(output, "", "writing failed");
     output->unflushed = 0;
-    output->reserved = 0; /* HDF5 has set the length, which gives back what lay beyond */
+    after_flush(output);
     return FERRY_OK;
 }
 

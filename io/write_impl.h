@@ -27,6 +27,8 @@ struct ferry_output {
     bool overwrite;
     hid_t file, transfer; /* transfer: collective */
     int reserve;          /* rank 0: the partial file, for fallocate; -1 elsewhere */
+    int64_t limit;        /* longest file that every rank may write */
+    int64_t planned;      /* rank 0: how long the file may get with what was asked for */
     int64_t reserved;     /* rank 0: the disk has room for the file up to here */
     int64_t unflushed;    /* bytes written by ferry_output_rows since the last flush */
     ferry_frame *frames;
@@ -47,9 +49,8 @@ ferry_status ferry_target_check(const char *path, bool overwrite);
 /* Local. file closed and complete under `partial`: to the disk, then renamed to path. Removes partial on failure. */
 ferry_status ferry_target_rename(const char *partial, const char *path, bool overwrite);
 
-/* Local, but with the same bytes on all ranks, and met right after. Takes room on the disk for `bytes` more, so that a
- * full disk is found before a collective write: Open MPI's collective writes wait for ever when one rank's write fails.
- */
+/* Local, met right after. Before any HDF5 call that makes the file longer: rank 0 takes room on the disk for `bytes`
+ * more, because Open MPI's collective writes wait for ever, or lose data, when the disk is full on one rank. */
 ferry_status ferry_reserve(ferry_output *output, int64_t bytes);
 
 /* The functions below call HDF5 collectively and do not meet. Text and numbers must be equal on all ranks. */
@@ -67,9 +68,10 @@ ferry_status ferry_put_values(ferry_output *output, const char *path, hid_t obje
 /* *out = new dataset of rows x columns elements (columns 0: 1-D); chunk: rows of a chunk for growing layouts. */
 ferry_status ferry_new_dataset(hid_t *out, ferry_output *output, const char *path, hid_t type, int64_t rows,
                                int64_t columns, ferry_layout layout, int64_t chunk);
-/* One collective write of rows first .. first + count of this rank; count 0 takes part. */
-ferry_status ferry_put_rows(ferry_output *output, const char *path, hid_t dataset, hid_t type, int64_t columns,
-                            int64_t first, int64_t count, const void *values);
+/* One collective write of rows first .. first + count of this rank, columns column .. column + columns (columns 0: of a
+ * 1-D dataset); count 0 takes part. */
+ferry_status ferry_put_rows(ferry_output *output, const char *path, hid_t dataset, hid_t type, int64_t column,
+                            int64_t columns, int64_t first, int64_t count, const void *values);
 ferry_status ferry_flush(ferry_output *output);
 
 /* Text of one kind of HDF5 string: bytes 0 is of variable length, otherwise padded with NUL. Close the id. */
