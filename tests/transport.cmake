@@ -1,1 +1,3 @@
 # tests of this room
+ferry_test(test_sinkhorn NP 1 2 3 4)
+ferry_test(test_sparsify NP 1 2 3 4)
