@@ -73,8 +73,10 @@ static ferry_status carry(stream *s, columns *from, const push_options *o, const
 /* Collective. */
 static ferry_status work(stream *s, columns *from, cli_program *program, const push_options *o, bool pull)
 {
-    FERRY_TRY(stream_open(s, program, 8, 0, o->scale_by_marginals ? 2 : 1));
+    FERRY_TRY(stream_open(s, program));
     FERRY_TRY(columns_open(from, &program->world, pull ? &s->plan.target : &s->plan.source, o->values));
+    const stream_needs needs = stream_column_needs(s, pull, 1, o->scale_by_marginals ? 2 : 1);
+    FERRY_TRY(stream_settle(s, &needs));
     if (o->common.plan) {
         stream_describe(s);
         return FERRY_OK;

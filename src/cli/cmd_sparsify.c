@@ -75,6 +75,20 @@ static void record(json *out, const ferry_sparsify_result *result)
     json_number(out, "kept_mass", result->kept_mass);
 }
 
+/* Kept entries wait for the writer, at most all of a row; the writer keeps some 2 million of them. */
+static stream_needs needs_of(const stream *s, const ferry_sparsify_options *options)
+{
+    const int64_t columns = s->plan.target.cells, entry = 12, most_writer = (int64_t)36 << 20;
+    const double all = 3.0 * (double)entry * (double)columns * (double)s->plan.source.cells;
+    const int64_t writer = all < (double)most_writer ? (int64_t)all : most_writer;
+    const int64_t most = options->max_k > 0 && options->max_k < columns ? options->max_k : columns;
+    const bool twice = options->mode == FERRY_SPARSIFY_PERCENTILE || options->mode == FERRY_SPARSIFY_MIN_ROW;
+    return (stream_needs){.row = 2 * most * entry,
+                          .thread = 2 * FERRY_SOURCE_UNIT * most * entry + 40 * columns,
+                          .fixed = 4 * columns + writer,
+                          .passes = twice ? 2 : 1};
+}
+
 /* Collective. */
 static ferry_status work(stream *s, cli_program *program, const sparsify_options *o)
 {
@@ -86,8 +100,9 @@ static ferry_status work(stream *s, cli_program *program, const sparsify_options
     options.n_samples = o->n_samples;
     options.seed = (uint64_t)o->common.seed;
     FERRY_TRY(ferry_agree(&program->world, ferry_sparsify_check(&options)));
-    bool twice = options.mode == FERRY_SPARSIFY_PERCENTILE || options.mode == FERRY_SPARSIFY_MIN_ROW;
-    FERRY_TRY(stream_open(s, program, 16, 0, twice ? 2 : 1));
+    FERRY_TRY(stream_open(s, program));
+    const stream_needs needs = needs_of(s, &options);
+    FERRY_TRY(stream_settle(s, &needs));
     if (o->common.plan) {
         stream_describe(s);
         return FERRY_OK;

@@ -75,6 +75,32 @@ static ferry_transition_options library_options(const stream *s, const transitio
     return options;
 }
 
+/* Collective. The categories that the library will use, so that X can be made before the first cells come. */
+static ferry_status group_names(ferry_names *out, stream *s, const ferry_population *side, const char *key)
+{
+    ferry_labels labels = {0};
+    ferry_status status = ferry_read_labels(&labels, &s->program->world, side->file, key, NULL, 0);
+    if (status == FERRY_OK) {
+        *out = labels.categories;
+        labels.categories = (ferry_names){0};
+    }
+    ferry_labels_close(&labels);
+    return status;
+}
+
+/* Collective. Groups are carried from the target to the source, all at once; backward by cells the other way. */
+static ferry_status settle(stream *s, const transition_options *o)
+{
+    const bool push = o->direction == BACKWARD && o->aggregation == CELL;
+    ferry_names names = {0};
+    ferry_status status =
+        group_names(&names, s, push ? &s->plan.source : &s->plan.target, push ? o->source_key : o->target_key);
+    const stream_needs needs = stream_column_needs(s, !push, names.count, 1);
+    ferry_names_close(&names);
+    FERRY_TRY(status);
+    return stream_settle(s, &needs);
+}
+
 /* Collective. */
 static ferry_status groups(stream *s, const transition_options *o)
 {
@@ -117,19 +143,6 @@ static ferry_status write_cells(void *self, int64_t first, int64_t count, int64_
     const cell_writer *writer = self;
     (void)columns;
     return ferry_output_rows(writer->output, "X", first, count, rows);
-}
-
-/* Collective. The categories that the library will use, so that X can be made before the first cells come. */
-static ferry_status group_names(ferry_names *out, stream *s, const ferry_population *side, const char *key)
-{
-    ferry_labels labels = {0};
-    ferry_status status = ferry_read_labels(&labels, &s->program->world, side->file, key, NULL, 0);
-    if (status == FERRY_OK) {
-        *out = labels.categories;
-        labels.categories = (ferry_names){0};
-    }
-    ferry_labels_close(&labels);
-    return status;
 }
 
 /* Collective. Cells of one side x groups of the other. */
@@ -175,7 +188,8 @@ static ferry_status check(const transition_options *o)
 static ferry_status work(stream *s, cli_program *program, const transition_options *o)
 {
     FERRY_TRY(ferry_agree(&program->world, check(o)));
-    FERRY_TRY(stream_open(s, program, 4, 0, 1));
+    FERRY_TRY(stream_open(s, program));
+    FERRY_TRY(settle(s, o));
     if (o->common.plan) {
         stream_describe(s);
         return FERRY_OK;

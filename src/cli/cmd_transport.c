@@ -159,6 +159,7 @@ static ferry_status work(transport_job *job)
     if (job->o->common.plan) return describe(job);
     FERRY_TRY(prepare(job));
     watch_stage("solve");
+    progress_goal(job->solver.threshold);
     FERRY_TRY(ferry_transport(&job->potentials, job->cost, job->a, job->b, &job->solver));
     transport_record(job);
     watch_stage("write");

@@ -1,6 +1,7 @@
 /* progress.c - a bar at most five times a second on a terminal; elsewhere a line every 10 % or minute, as job logs want
  * it. The rate is that of the whole stretch: a smoother guess of the time left than the last step's. */
 #include "progress.h"
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -17,6 +18,7 @@ static struct {
     int tenth;           /* of the last plain line */
     int64_t first;       /* done when the stretch began */
     bool open;           /* a bar's line is not ended yet */
+    double goal, worst;  /* error to reach, and the first that was seen; 0: none */
     bool brief;          /* no lines for what takes less than a second: nobody waits for it */
 } state;
 
@@ -48,19 +50,33 @@ static const char *span(char text[32], double seconds)
     return text;
 }
 
-static void line(int64_t done, int64_t total, const char *unit, const char *note, double now, bool bar)
+/* The part that is done. Errors fall by about the same factor in each iteration, so their logarithm is the measure. */
+static double part_of(int64_t done, int64_t total, const char *note)
+{
+    double part = total > 0 ? (double)done / (double)total : 0, error;
+    if (!(state.goal > 0) || !note || sscanf(note, "error %lf", &error) != 1 || !(error > 0)) return part;
+    if (!(state.worst > 0)) state.worst = error;
+    double way = state.worst > state.goal ? log(state.worst / error) / log(state.worst / state.goal) : 1;
+    way = way < 0 ? 0 : way > 1 ? 1 : way;
+    return way > part ? way : part;
+}
+
+static void line(int64_t done, int64_t total, const char *unit, const char *note, double part, double now)
 {
     char left[64] = "", cells[BAR + 1], text[32];
-    double rate = now > state.began ? (double)(done - state.first) / (now - state.began) : 0;
-    double part = total > 0 ? (double)done / (double)total : 0;
-    if (rate > 0 && done < total)
-        (void)snprintf(left, sizeof left, ", %s left", span(text, (double)(total - done) / rate));
+    double passed = now - state.began, rate = passed > 0 ? (double)(done - state.first) / passed : 0;
+    if (part > 0 && part < 1 && passed > 0.5)
+        (void)snprintf(left, sizeof left, ", %s left", span(text, passed * (1 - part) / part));
     for (int i = 0; i < BAR; i++) cells[i] = i < part * BAR ? '#' : '.';
     cells[BAR] = 0;
-    fprintf(stderr,
-            bar ? "\r%s [%s] %lld of %lld%s%s, %.3g/s%s%s%s\033[K" : "cellferry: %s%s %lld of %lld%s%s, %.3g/s%s%s%s\n",
-            state.what, bar ? cells : "", (long long)done, (long long)total, unit && *unit ? " " : "", unit ? unit : "",
-            rate, left, note && *note ? ", " : "", note ? note : "");
+    if (state.style == PROGRESS_BAR)
+        fprintf(stderr, "\r%s [%s] ", state.what, cells);
+    else
+        fprintf(stderr, "cellferry: %s ", state.what);
+    fprintf(stderr, "%lld of %s%lld %s, %.3g/s%s%s%s", (long long)done,
+            state.goal > 0 && note && *note ? "at most " : "", (long long)total, unit ? unit : "", rate, left,
+            note && *note ? ", " : "", note ? note : "");
+    fprintf(stderr, state.style == PROGRESS_BAR ? "\033[K" : "\n");
 }
 
 static void begin(const char *what, int64_t done, double now)
@@ -70,6 +86,7 @@ static void begin(const char *what, int64_t done, double now)
     state.began = state.drawn = now;
     state.first = done;
     state.tenth = 0;
+    state.worst = 0;
 }
 
 static void hear(void *payload, const char *what, int64_t done, int64_t total, const char *unit, const char *note)
@@ -79,16 +96,15 @@ static void hear(void *payload, const char *what, int64_t done, int64_t total, c
     atomic_store(&watch.heard, now);
     if (state.style == PROGRESS_NONE) return;
     if (strncmp(what, state.what, sizeof state.what - 1) != 0) begin(what, done, now);
-    if (state.style == PROGRESS_BAR) {
-        if (now - state.drawn < 0.2 && done < total) return;
-        line(done, total, unit, note, now, true);
-        state.open = true;
-    } else {
-        int tenth = total > 0 ? (int)(10.0 * (double)done / (double)total) : 0;
-        if ((tenth <= state.tenth && now - state.drawn < 60) || (state.brief && now - state.began < 1)) return;
-        state.tenth = tenth;
-        line(done, total, unit, note, now, false);
-    }
+    double part = part_of(done, total, note);
+    int tenth = (int)(10 * part);
+    if (state.style == PROGRESS_BAR && now - state.drawn < 0.2 && done < total) return;
+    if (state.style == PROGRESS_PLAIN &&
+        ((tenth <= state.tenth && now - state.drawn < 60) || (state.brief && now - state.began < 1)))
+        return;
+    if (state.style == PROGRESS_PLAIN) state.tenth = tenth;
+    line(done, total, unit, note, part, now);
+    state.open = state.style == PROGRESS_BAR;
     state.drawn = now;
 }
 
@@ -98,6 +114,11 @@ void progress_start(progress_style style)
     if (style == PROGRESS_AUTO) style = isatty(STDERR_FILENO) ? PROGRESS_BAR : PROGRESS_PLAIN;
     state.style = style;
     ferry_progress_listen(hear, NULL);
+}
+
+void progress_goal(double threshold)
+{
+    state.goal = threshold;
 }
 
 void progress_end(void)

@@ -7,6 +7,8 @@ typedef enum progress_style { PROGRESS_AUTO, PROGRESS_BAR, PROGRESS_PLAIN, PROGR
 
 /* Local. Listens to the library (log.h). AUTO: a bar when stderr is a terminal, else plain lines. */
 void progress_start(progress_style style);
+/* Local. Work whose notes say "error 3.1e-2" is done when that has fallen to `threshold`, not at its last iteration. */
+void progress_goal(double threshold);
 /* Local. Ends a bar's line; call before anything else is printed. */
 void progress_end(void);
 /* Local. From now on rank 0 ends the job when nothing is heard for so many seconds; 0: off. world is borrowed until

@@ -13,7 +13,7 @@ const absent_option stream_absent[] = {
     {"gpu-memory", "this build has no GPU part; --memory bounds what a rank takes"},
     {NULL, NULL}};
 
-ferry_status stream_open(stream *out, cli_program *program, int64_t row_bytes, int64_t fixed_bytes, int passes)
+ferry_status stream_open(stream *out, cli_program *program)
 {
     const ferry_world *world = &program->world;
     out->program = program;
@@ -22,25 +22,46 @@ ferry_status stream_open(stream *out, cli_program *program, int64_t row_bytes, i
     FERRY_TRY(ferry_plan_open(&out->plan, world, program->input[0]));
     out->plan.cost.kernels = program->kernels;
     out->plan.cost.threads = program->threads;
-    const ferry_machine machine = machine_of(program);
-    const ferry_work work = {.cost = &out->plan.cost,
-                             .dim = out->plan.source.dim,
-                             .sources = out->plan.source.cells,
-                             .targets = out->plan.target.cells,
-                             .stream = true,
-                             .row_bytes = row_bytes,
-                             .fixed_bytes = fixed_bytes,
-                             .passes = passes,
-                             .base = ferry_max(world, ferry_usage_now().pss)};
-    FERRY_TRY(ferry_agree(world, ferry_layout_choose(&out->layout, &work, &machine, 0, 0, program->common->batch)));
-    out->room = out->layout.room < MOST_ROOM ? out->layout.room : MOST_ROOM;
     input_record(&program->inputs_json, "source", &out->plan.source, out->plan.source_fingerprint);
     input_record(&program->inputs_json, "target", &out->plan.target, out->plan.target_fingerprint);
-    layout_record(&program->figures, &out->layout, &machine);
     if (!out->plan.converged && world->rank == 0)
         ferry_log(world, FERRY_WARN, "%s is marked converged=false: its marginals are not reached yet", out->plan.path);
+    return FERRY_OK;
+}
+
+ferry_status stream_settle(stream *s, const stream_needs *needs)
+{
+    cli_program *program = s->program;
+    const ferry_world *world = &program->world;
+    const ferry_machine machine = machine_of(program);
+    const ferry_work work = {.cost = &s->plan.cost,
+                             .dim = s->plan.source.dim,
+                             .sources = s->plan.source.cells,
+                             .targets = s->plan.target.cells,
+                             .stream = true,
+                             .row_bytes = needs->row,
+                             .thread_bytes = needs->thread,
+                             .fixed_bytes = needs->fixed,
+                             .passes = needs->passes,
+                             .base = ferry_max(world, ferry_usage_now().pss)};
+    FERRY_TRY(ferry_agree(world, ferry_layout_choose(&s->layout, &work, &machine, 0, 0, program->common->batch)));
+    /* what is fixed is part of the room: the library takes it from there */
+    s->room = s->layout.room < MOST_ROOM ? s->layout.room : MOST_ROOM;
+    layout_record(&program->figures, &s->layout, &machine);
     watch_stage("passes");
     return FERRY_OK;
+}
+
+/* Pull: the columns of the target side stay as they are. Push: sums over source rows wait in a tree of vectors. */
+stream_needs stream_column_needs(const stream *s, bool pull, int64_t columns, int passes)
+{
+    const int64_t targets = s->plan.target.cells + FERRY_TARGET_UNIT;
+    const ferry_blocks blocks = ferry_blocks_of(s->plan.source.cells, FERRY_SOURCE_UNIT);
+    const int64_t tree = ferry_forest_bytes(targets, blocks.count, blocks.count) + 16 * targets;
+    return (stream_needs){.row = 8 * columns,
+                          .thread = 12 * 8 * FERRY_SOURCE_UNIT * columns,
+                          .fixed = (pull ? 12 * targets : tree) * columns,
+                          .passes = passes};
 }
 
 void stream_close(stream *s)

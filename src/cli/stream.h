@@ -15,10 +15,18 @@ typedef struct stream {
 
 extern const absent_option stream_absent[];
 
-/* Collective. Checks the output, opens the plan and chooses grid and memory. row_bytes: bytes per source row of a block
- * beside its points; fixed_bytes: what the command holds; passes over the plan. Close with stream_close, also after a
- * failure. */
-ferry_status stream_open(stream *out, cli_program *program, int64_t row_bytes, int64_t fixed_bytes, int passes);
+/* Bytes that a command holds while it goes over the plan, beside the target side and the panels. */
+typedef struct stream_needs {
+    int64_t row, thread, fixed; /* per source row of a block, per thread, per rank */
+    int passes;                 /* over the plan */
+} stream_needs;
+
+/* Collective. Checks the output and opens the plan. Close with stream_close, also after a failure. */
+ferry_status stream_open(stream *out, cli_program *program);
+/* Collective. Chooses grid and memory: FERRY_E_PLAN when they do not fit. */
+ferry_status stream_settle(stream *s, const stream_needs *needs);
+/* Local. What `columns` columns carried at a time need. */
+stream_needs stream_column_needs(const stream *s, bool pull, int64_t columns, int passes);
 /* Local; Collective when a result is open (it is removed). */
 void stream_close(stream *s);
 /* Collective. For --plan: sides and phases; there is nothing more to do then. */

@@ -133,7 +133,7 @@ static void stream_phases(ferry_layout *out, const ferry_work *work, const ferry
     int64_t bring = p->targets / p->sharing + FERRY_TARGET_UNIT, held = work->base + work->fixed_bytes;
     int64_t packed = ferry_cost_bytes(work->cost, work->dim, 0, p->targets, p->sharing);
     int64_t potentials = 16 * p->targets;
-    int64_t panels = ferry_panel_bytes(work->cost, work->dim, p->targets) * threads_of(work);
+    int64_t panels = (ferry_panel_bytes(work->cost, work->dim, p->targets) + work->thread_bytes) * threads_of(work);
     ferry_phase *read =
         add_phase(out, "read target", bring, held + packed + bring * point_bytes(work) + reading(work, bring));
     read->seconds = reading_seconds(work, bring);

@@ -10,13 +10,14 @@ typedef struct ferry_work {
     const ferry_cost_options *cost;
     int dim;
     int64_t sources, targets;
-    bool stream;         /* sparsify, push, pull, transition: source rows pass by; false: a solve holds them */
-    int64_t row_bytes;   /* stream: bytes per source row of a block beside its points (what is kept until written) */
-    int64_t fixed_bytes; /* bytes per rank that the command itself holds, such as columns of values */
-    int64_t read_bytes;  /* bytes of one row as stored, for the reader's buffers */
-    int passes;          /* over all pairs: before the iterations of a solve, or of a stream */
-    int64_t iterations;  /* at most, of a solve */
-    int64_t base;        /* measured: bytes per rank before any work */
+    bool stream;          /* sparsify, push, pull, transition: source rows pass by; false: a solve holds them */
+    int64_t row_bytes;    /* stream: bytes per source row of a block beside its points (what is kept until written) */
+    int64_t thread_bytes; /* stream: bytes per thread beside its panel */
+    int64_t fixed_bytes;  /* bytes per rank that the command itself holds, such as columns of values */
+    int64_t read_bytes;   /* bytes of one row as stored, for the reader's buffers */
+    int passes;           /* over all pairs: before the iterations of a solve, or of a stream */
+    int64_t iterations;   /* at most, of a solve */
+    int64_t base;         /* measured: bytes per rank before any work */
 } ferry_work;
 typedef struct ferry_machine {
     int ranks, nodes;
