@@ -15,7 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define WAITING ((int64_t)2 << 20) /* elements that wait on a rank: 16 chunks, 16 MiB */
+#define WAITING ((int64_t)1 << 20) /* elements that wait on a rank: 8 chunks, 12 MiB */
 #define TABLE   ((int64_t)1 << 20) /* entries of the tables before a pass is made to shorten them */
 
 /* Things of the matrix, elements or rows, that were taken and are not written: count[call * size + rank] each, in the
@@ -31,11 +31,10 @@ typedef struct ferry_csr {
     struct ferry_csr *next;
     char path[FERRY_PATH];
     int64_t rows, columns;
-    size_t wide; /* bytes of an index in the file */
     hid_t data, indices, indptr;
     int64_t room, chunk; /* elements that may wait here; of a chunk */
     float *value;        /* [room] waiting on this rank */
-    void *index;         /* [room] int32 or int64 */
+    int64_t *index;      /* [room] as wide as the row pointers: scipy refuses a mixture in place (sort_indices) */
     int64_t *end;        /* [line_room] waiting rows: where they end in the file */
     int64_t lines, line_room;
     queue elements, rows_left;
@@ -177,7 +176,8 @@ static int64_t ready(const ferry_csr *it)
 
 static ferry_status extend(const ferry_csr *it, int64_t elements, int64_t rows)
 {
-    hsize_t length = (hsize_t)(it->elements.first + elements), lines = (hsize_t)(it->rows_left.first + rows + 1);
+    int64_t end = it->elements.first + elements, entries = it->rows_left.first + rows + 1;
+    hsize_t length = (hsize_t)end, lines = (hsize_t)entries;
     if (H5Dset_extent(it->data, &length) >= 0 && H5Dset_extent(it->indices, &length) >= 0 &&
         H5Dset_extent(it->indptr, &lines) >= 0)
         return FERRY_OK;
@@ -197,14 +197,13 @@ static ferry_status write_elements(ferry_csr *it, int64_t length)
 {
     const ferry_world *world = it->output->world;
     if (!length) return FERRY_OK;
-    hid_t type = it->wide == 8 ? H5T_NATIVE_INT64 : H5T_NATIVE_INT32;
     FERRY_TRY(write_slab(it, it->data, H5T_NATIVE_FLOAT, &it->elements, length, it->chunk, it->value, 0));
-    FERRY_TRY(write_slab(it, it->indices, type, &it->elements, length, it->chunk, it->index, 0));
+    FERRY_TRY(write_slab(it, it->indices, H5T_NATIVE_INT64, &it->elements, length, it->chunk, it->index, 0));
     queue_take(&it->elements, world->size, length, it->gone);
     for (int r = 0; r < world->size; r++) it->fill[r] -= it->gone[r];
     size_t gone = (size_t)it->gone[world->rank], kept = (size_t)it->fill[world->rank];
     memmove(it->value, it->value + gone, kept * sizeof *it->value);
-    memmove(it->index, (char *)it->index + gone * it->wide, kept * it->wide);
+    memmove(it->index, it->index + gone, kept * sizeof *it->index);
     return FERRY_OK;
 }
 
@@ -226,7 +225,7 @@ static ferry_status write_lines(ferry_csr *it, int64_t rows)
 /* Room on the disk: allocated unpacked, in whole chunks. */
 static int64_t pass_bytes(const ferry_csr *it, int64_t elements, int64_t rows)
 {
-    return (elements + 2 * it->chunk) * (int64_t)(sizeof *it->value + it->wide) + (rows + 2 * FERRY_CHUNK) * 8;
+    return (elements + 2 * it->chunk) * (int64_t)(sizeof *it->value + sizeof *it->index) + (rows + 2 * FERRY_CHUNK) * 8;
 }
 
 static ferry_status pass(ferry_csr *it, bool last)
@@ -306,12 +305,7 @@ static void copy_elements(ferry_csr *it, const ferry_rows *block, int64_t at, in
 {
     if (!count) return;
     memcpy(it->value + to, block->values + at, (size_t)count * sizeof *it->value);
-    if (it->wide == 8) {
-        memcpy((int64_t *)it->index + to, block->indices + at, (size_t)count * sizeof(int64_t));
-    } else {
-        int32_t *index = (int32_t *)it->index + to;
-        for (int64_t k = 0; k < count; k++) index[k] = (int32_t)block->indices[at + k];
-    }
+    memcpy(it->index + to, block->indices + at, (size_t)count * sizeof *it->index);
 }
 
 /* Every rank's buffer as far as there is room; true when some rank has elements left. */
@@ -351,14 +345,9 @@ static ferry_status take(void *self, const ferry_rows *block)
 
 /* ---- open and finish ---- */
 
-static int64_t index_bytes(int64_t columns)
+int64_t ferry_output_csr_bytes(void)
 {
-    return columns > INT32_MAX ? 8 : 4;
-}
-
-int64_t ferry_output_csr_bytes(int64_t columns)
-{
-    int64_t index = index_bytes(columns);
+    const int64_t index = sizeof(int64_t);
     /* waiting, moved and slab, and what HDF5 holds of a slab: unpacked and packed */
     return WAITING * (4 + index) + 4 * (WAITING + 2 * FERRY_CHUNK) * index;
 }
@@ -373,15 +362,14 @@ static void sizes(ferry_csr *it)
     it->chunk = wish > 0 ? it->room / 4 : FERRY_CHUNK;
     double most = (double)it->rows * (double)it->columns; /* a small matrix needs no large chunk */
     if (most < (double)it->chunk) it->chunk = most < 1 ? 1 : (int64_t)most;
-    it->wide = (size_t)index_bytes(it->columns);
-    it->slab_bytes = (it->room + 2 * it->chunk + 16) * (int64_t)it->wide;
+    it->slab_bytes = (it->room + 2 * it->chunk + 16) * (int64_t)sizeof *it->index;
 }
 
 static ferry_status buffers(ferry_csr *it)
 {
     int64_t size = it->output->world->size;
     FERRY_TRY(ferry_alloc(&it->value, it->room));
-    FERRY_TRY(ferry_alloc_bytes(&it->index, it->room, it->wide));
+    FERRY_TRY(ferry_alloc(&it->index, it->room));
     if (size > 1) FERRY_TRY(ferry_alloc(&it->moved, it->slab_bytes));
     if (size > 1) FERRY_TRY(ferry_alloc(&it->slab, it->slab_bytes));
     int64_t **each[] = {&it->fill, &it->held, &it->left, &it->pair, &it->send, &it->receive, &it->place, &it->gone};
@@ -402,8 +390,7 @@ static ferry_status make_datasets(ferry_csr *it)
     snprintf(path, sizeof path, "%s/data", it->path);
     FERRY_TRY(ferry_new_dataset(&it->data, output, path, H5T_IEEE_F32LE, 0, 0, FERRY_GROWING, it->chunk));
     snprintf(path, sizeof path, "%s/indices", it->path);
-    FERRY_TRY(ferry_new_dataset(&it->indices, output, path, it->wide == 8 ? H5T_STD_I64LE : H5T_STD_I32LE, 0, 0,
-                                FERRY_GROWING, it->chunk));
+    FERRY_TRY(ferry_new_dataset(&it->indices, output, path, H5T_STD_I64LE, 0, 0, FERRY_GROWING, it->chunk));
     snprintf(path, sizeof path, "%s/indptr", it->path);
     FERRY_TRY(ferry_new_dataset(&it->indptr, output, path, H5T_STD_I64LE, 1, 0, FERRY_APPENDED,
                                 smaller(it->rows + 1, FERRY_CHUNK)));

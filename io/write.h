@@ -83,14 +83,13 @@ FERRY_API ferry_status ferry_output_categorical(ferry_output *output, const char
                                                 int64_t first, int64_t count, const int32_t *codes,
                                                 const ferry_names *categories, bool ordered);
 
-/** A CSR matrix that grows row block by row block: data float32, indices int32 (int64 when columns > 2^31 - 1), indptr
- *  int64; gzip 1 with shuffle; flushed after each pass. Hand `sink` to the producer, then finish. `rows` must have
- * come. */
+/** A CSR matrix that grows row block by row block: data float32, indices and indptr int64; gzip 1 with shuffle; flushed
+ * after each pass. Hand `sink` to the producer, then finish. `rows` must have come. */
 FERRY_API ferry_status ferry_output_csr_open(ferry_sink *sink, ferry_output *output, const char *path, int64_t rows,
                                              int64_t columns);
 FERRY_API ferry_status ferry_output_csr_finish(ferry_sink *sink);
 /** Local. Bytes that such a matrix takes on each rank while it grows, HDF5's copies included. */
-FERRY_API int64_t ferry_output_csr_bytes(int64_t columns);
+FERRY_API int64_t ferry_output_csr_bytes(void);
 
 /** Collective. A text file (CSV, JSON, gnuplot script) of rank 0's text, written as path.partial and renamed. */
 FERRY_API ferry_status ferry_text_write(const ferry_world *world, const char *path, bool overwrite, const char *text,

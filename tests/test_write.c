@@ -363,7 +363,7 @@ static void check_raw(const char *path)
     H5Dvlen_reclaim(text, space, H5P_DEFAULT, names);
     hid_t indices = H5Dopen2(file, "X/indices", H5P_DEFAULT), type = H5Dget_type(indices);
     hid_t plist = H5Dget_create_plist(indices);
-    CHECK(H5Tget_size(type) == 4 && H5Pget_nfilters(plist) == 2);
+    CHECK(H5Tget_size(type) == 8 && H5Pget_nfilters(plist) == 2);
     hid_t ids[] = {plist, type, indices, space, text, order, obs, file};
     for (size_t k = 0; k < sizeof ids / sizeof *ids; k++) H5Idec_ref(ids[k]);
 }
