@@ -23,6 +23,9 @@ endif()
 install(FILES ${PROJECT_SOURCE_DIR}/LICENSE ${PROJECT_SOURCE_DIR}/README.md ${PROJECT_SOURCE_DIR}/CHANGELOG.md
   DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
+# In C++, mpi.h would bring the bindings that MPI dropped, and ask for their library.
+target_compile_definitions(cellferry INTERFACE OMPI_SKIP_MPICXX MPICH_SKIP_MPICXX)
+
 # find_package(cellferry)
 set(package ${CMAKE_INSTALL_LIBDIR}/cmake/cellferry)
 install(EXPORT cellferry NAMESPACE cellferry:: FILE cellferryTargets.cmake DESTINATION ${package})
