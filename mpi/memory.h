@@ -26,7 +26,9 @@ typedef struct ferry_window {
     size_t bytes;
     int mapped; /* where /dev/shm is too small: a file that all map */
 } ferry_window;
-/** Collective over `node` (ranks that share memory). Every rank passes the same bytes; the first rank allocates. */
+/** Collective over `node` (ranks that share memory). Every rank passes the same bytes; the first rank allocates.
+ *  FERRY_E_MEM when neither /dev/shm nor TMPDIR has room. FERRY_SHARED_ROOM=<bytes> stands for the room of /dev/shm,
+ * for tests. */
 FERRY_API ferry_status ferry_window_open(ferry_window *out, const ferry_world *node, size_t bytes);
 /** Collective over the same ranks. After it, what each rank wrote is seen by all. */
 FERRY_API void ferry_window_sync(ferry_window *window, const ferry_world *node);

@@ -15,7 +15,8 @@ typedef struct ferry_world {
     int nodes; /* number of nodes */
 } ferry_world;
 
-/** Collective. Duplicates comm; close with ferry_world_close. */
+/** Collective. Duplicates comm; close with ferry_world_close. FERRY_RANKS_PER_NODE=<n> in the environment makes n ranks
+ *  a node, for tests. */
 FERRY_API ferry_status ferry_world_open(ferry_world *out, MPI_Comm comm);
 /** Collective. Split as MPI_Comm_split does: ranks of one color, ordered by key. Close like any world. */
 FERRY_API ferry_status ferry_world_split(ferry_world *out, const ferry_world *world, int color, int key);
