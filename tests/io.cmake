@@ -9,3 +9,7 @@ add_test(NAME check_anndata COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/python.sh $
 set_tests_properties(check_anndata PROPERTIES PROCESSORS 2 TIMEOUT 120 SKIP_RETURN_CODE 77 LABELS scripts ENVIRONMENT "${FERRY_TEST_ENV};MPIEXEC_TIMEOUT=100")
 ferry_test(test_encodings NP 1 3)
 ferry_test(test_read NP 1 2 3 4)
+ferry_test(test_malformed NP 1 2 3 4)
+target_sources(test_malformed PRIVATE make_files.c)
+ferry_test(make_files) # built, not run: make_files DIR fills a folder with the malformed files
+target_compile_definitions(make_files PRIVATE MAKE_FILES_MAIN)
