@@ -634,7 +634,7 @@ static void make_compound(void)
     row rows[CELLS];
     point points[CELLS];
     for (int i = 0; i < CELLS; i++) {
-        snprintf(rows[i].index, 4, "c%d", i);
+        memcpy(rows[i].index, (const char[4]){'c', (char)('0' + i)}, 4);
         rows[i].kind = (int8_t)codes[i];
         rows[i].one = 0;
         rows[i].n = whole[i];
@@ -820,14 +820,14 @@ static void make_many(void)
     hid_t layers = mk_group(file, "layers", "dict", "0.1.0"), group = mk_group(layers, "s", "csr_matrix", "0.1.0");
     mk_integers_attribute(group, "shape", shape, 2);
     data = huge(group, "data", H5T_IEEE_F32LE, nonzeros, 0, 0);
-    put(data, H5T_NATIVE_FLOAT, &(const int64_t){MANY}, &(const int64_t){2}, values + 1);
+    put(data, H5T_NATIVE_FLOAT, (const int64_t[2]){MANY}, (const int64_t[2]){2}, values + 1);
     H5Dclose(data);
     data = huge(group, "indices", H5T_STD_I32LE, nonzeros, 0, 0);
-    put(data, H5T_NATIVE_INT64, &(const int64_t){MANY}, &(const int64_t){2}, indices);
+    put(data, H5T_NATIVE_INT64, (const int64_t[2]){MANY}, (const int64_t[2]){2}, indices);
     H5Dclose(data);
     data = huge(group, "indptr", H5T_STD_I64LE, MANY + 1, 0, MANY); /* row 0 holds 3e9 elements, then empty rows */
-    put(data, H5T_NATIVE_INT64, &zero, &(const int64_t){1}, &zero);
-    put(data, H5T_NATIVE_INT64, &(const int64_t){MANY - 1}, &(const int64_t){2}, last);
+    put(data, H5T_NATIVE_INT64, (const int64_t[2]){0}, (const int64_t[2]){1}, &zero);
+    put(data, H5T_NATIVE_INT64, (const int64_t[2]){MANY - 1}, (const int64_t[2]){2}, last);
     H5Dclose(data);
     H5Gclose(group);
     H5Gclose(layers);
