@@ -33,13 +33,14 @@ ferry sparsify "$out/plan.h5" --mode mass --value 0.99 -o "$out/coupling.h5ad" -
 ferry transition "$out/plan.h5" --source-key bulk_labels --target-key bulk_labels -o "$out/transition.csv"
 
 say "figures"
+picture() { "$cellferry" plot "$@" --overwrite >/dev/null; }
 for kind in svg png; do
-    "$cellferry" plot "$out/plan.h5" -o "$out/error.$kind" --overwrite -q
-    "$cellferry" plot "$out/transition.csv" -o "$out/transition.$kind" --overwrite -q \
+    picture "$out/plan.h5" -o "$out/error.$kind"
+    picture "$out/transition.csv" -o "$out/transition.$kind" \
         --title "From G1 to S and G2M: where cells of a type go"
-    "$cellferry" plot "$out/transition.csv" --kind sankey -o "$out/sankey.$kind" --overwrite -q \
+    picture "$out/transition.csv" --kind sankey -o "$out/sankey.$kind" \
         --title "Cell types in G1 (left) to S and G2M (right)"
-    "$cellferry" plot "$out/transport.json" -o "$out/stages.$kind" --overwrite -q
+    picture "$out/transport.json" -o "$out/stages.$kind"
 done
 
 # A member of a run record: the first "NAME": value in it.
