@@ -16,7 +16,7 @@ say "packages"
 bash "$project/jobs/install.sh" run
 
 say "build"
-build "$project/build"
+build "$project/build" cellferry_program
 mpi_environment
 cellferry=$project/build/cellferry
 ferry() { mpirun -n "$ranks" "$cellferry" "$@" --overwrite; }
@@ -49,7 +49,7 @@ cells_of() { grep -oE '"cells": *[0-9]+' "$out/transport.json" | grep -oE '[0-9]
 
 say "done"
 cat <<DONE
-Carried $(cells_of 1) cells in G1 to $(cells_of 2) cells in S and G2M on $ranks ranks: $(of iterations transport) iterations, transport cost $(of transport_cost transport).
+Carried $(cells_of 1) cells in G1 to $(cells_of 2) cells in S and G2M on $ranks ranks: $(of iterations transport) iterations, transport cost $(printf %.4g "$(of transport_cost transport)").
 The coupling keeps 99% of each cell's mass in $(of nonzeros sparsify) numbers. All results are in $out:
   coupling.h5ad    the sparse coupling, G1 cells x S and G2M cells; in Python:
                    import anndata; a = anndata.read_h5ad("$out/coupling.h5ad"); print(a, a.obs.head())
