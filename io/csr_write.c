@@ -397,7 +397,8 @@ static ferry_status make_datasets(ferry_csr *it)
     return ferry_put_rows(output, path, it->indptr, H5T_NATIVE_INT64, 0, 0, 0, output->world->rank == 0, &zero);
 }
 
-static ferry_status new_csr(ferry_csr **out, ferry_output *output, const char *path, int64_t rows, int64_t columns)
+/* Becomes the first of output->csr, which ferry_csr_drop frees. */
+static ferry_status new_csr(ferry_output *output, const char *path, int64_t rows, int64_t columns)
 {
     if (rows < 0 || columns < 0)
         return ferry_fail(FERRY_E_ARG, "%s: a matrix of %lld x %lld", path, (long long)rows, (long long)columns);
@@ -408,18 +409,17 @@ static ferry_status new_csr(ferry_csr **out, ferry_output *output, const char *p
     it->columns = columns;
     it->data = it->indices = it->indptr = -1;
     it->next = output->csr;
-    output->csr = it; /* from here on ferry_csr_drop frees it */
-    *out = it;
+    output->csr = it;
     return ferry_path(it->path, path);
 }
 
 ferry_status ferry_output_csr_open(ferry_sink *sink, ferry_output *output, const char *path, int64_t rows,
                                    int64_t columns)
 {
-    ferry_csr *it = NULL;
     int64_t shape[2] = {rows, columns};
     memset(sink, 0, sizeof *sink);
-    FERRY_TRY(ferry_agree(output->world, new_csr(&it, output, path, rows, columns)));
+    FERRY_TRY(ferry_agree(output->world, new_csr(output, path, rows, columns)));
+    ferry_csr *it = output->csr;
     FERRY_TRY(ferry_same(output->world, "the shape of a sparse matrix", shape, sizeof shape));
     sizes(it);
     FERRY_TRY(ferry_agree(output->world, buffers(it)));

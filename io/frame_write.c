@@ -66,45 +66,46 @@ ferry_status ferry_output_frame(ferry_output *output, const char *frame, int64_t
 }
 
 /* *name as a link: '/' would make a group of it, so it becomes '_'. */
-static ferry_status enter(ferry_frame **out, char path[2 * FERRY_PATH], ferry_output *output, const char *frame,
+static ferry_status enter(int *out, char path[2 * FERRY_PATH], ferry_output *output, const char *frame,
                           const char *name)
 {
     char at[FERRY_PATH], link[FERRY_PATH];
     FERRY_TRY(ferry_path(at, frame));
-    *out = NULL;
-    for (int k = 0; k < output->frame_count; k++)
-        if (!strcmp(output->frames[k].path, at)) *out = &output->frames[k];
-    if (!*out) return ferry_fail(FERRY_E_ARG, "%s: there is no frame %s", output->partial, at);
+    int k = 0;
+    while (k < output->frame_count && strcmp(output->frames[k].path, at) != 0) k++;
+    if (k == output->frame_count) return ferry_fail(FERRY_E_ARG, "%s: there is no frame %s", output->partial, at);
+    *out = k;
+    ferry_names *columns = &output->frames[k].columns;
     int length = snprintf(link, sizeof link, "%s", name ? name : "");
     for (char *c = link; *c; c++)
         if (*c == '/') *c = '_';
     if (!link[0] || !strcmp(link, ".") || !strcmp(link, "_index") || length >= FERRY_PATH / 2)
         return ferry_fail(FERRY_E_ARG, "%s: '%.80s' cannot be the name of a column; rename it", at, link);
-    if (ferry_names_find(&(*out)->columns, link) >= 0)
+    if (ferry_names_find(columns, link) >= 0)
         return ferry_fail(FERRY_E_ARG, "%s: there are two columns '%s'; rename one", at, link);
-    if ((*out)->columns.count >= FERRY_COLUMNS)
+    if (columns->count >= FERRY_COLUMNS)
         return ferry_fail(FERRY_E_ARG, "%s: a frame has at most %d columns; choose fewer", at, FERRY_COLUMNS);
     snprintf(path, 2 * FERRY_PATH, "%s/%s", at, link);
-    return ferry_names_add(&(*out)->columns, link, (int64_t)strlen(link));
+    return ferry_names_add(columns, link, (int64_t)strlen(link));
 }
 
 ferry_status ferry_output_column(ferry_output *output, const char *frame, const char *name, ferry_type type,
                                  int64_t first, int64_t count, const void *values)
 {
-    char path[2 * FERRY_PATH];
-    ferry_frame *it;
-    FERRY_TRY(ferry_agree(output->world, enter(&it, path, output, frame, name)));
-    FERRY_TRY(ferry_output_array(output, path, type, it->rows, 0, first, count, values));
-    return order(output, it);
+    char path[2 * FERRY_PATH] = "";
+    int k = 0;
+    FERRY_TRY(ferry_agree(output->world, enter(&k, path, output, frame, name)));
+    FERRY_TRY(ferry_output_array(output, path, type, output->frames[k].rows, 0, first, count, values));
+    return order(output, &output->frames[k]);
 }
 
 ferry_status ferry_output_column_create(ferry_output *output, const char *frame, const char *name, ferry_type type)
 {
-    char path[2 * FERRY_PATH];
-    ferry_frame *it;
-    FERRY_TRY(ferry_agree(output->world, enter(&it, path, output, frame, name)));
-    FERRY_TRY(ferry_output_create(output, path, type, it->rows, 0));
-    return order(output, it);
+    char path[2 * FERRY_PATH] = "";
+    int k = 0;
+    FERRY_TRY(ferry_agree(output->world, enter(&k, path, output, frame, name)));
+    FERRY_TRY(ferry_output_create(output, path, type, output->frames[k].rows, 0));
+    return order(output, &output->frames[k]);
 }
 
 static ferry_status check_codes(const char *path, const int32_t *codes, int64_t count, const ferry_names *categories)
@@ -129,9 +130,9 @@ static ferry_status put_ordered(ferry_output *output, const char *path, bool ord
 ferry_status ferry_output_categorical(ferry_output *output, const char *frame, const char *name, int64_t first,
                                       int64_t count, const int32_t *codes, const ferry_names *categories, bool ordered)
 {
-    char path[2 * FERRY_PATH], part[2 * FERRY_PATH + 16];
-    ferry_frame *it;
-    ferry_status status = enter(&it, path, output, frame, name);
+    char path[2 * FERRY_PATH] = "", part[2 * FERRY_PATH + 16];
+    int k = 0;
+    ferry_status status = enter(&k, path, output, frame, name);
     if (status == FERRY_OK) status = check_codes(path, codes, count, categories);
     FERRY_TRY(ferry_agree(output->world, status));
     FERRY_TRY(ferry_output_group(output, path, "categorical", "0.2.0"));
@@ -140,6 +141,6 @@ ferry_status ferry_output_categorical(ferry_output *output, const char *frame, c
     const ferry_names none = {0}; /* the same on all ranks: rank 0 writes */
     FERRY_TRY(ferry_output_texts(output, part, categories->count, 0, output->world->rank ? &none : categories));
     snprintf(part, sizeof part, "%s/codes", path);
-    FERRY_TRY(ferry_output_array(output, part, FERRY_INT32, it->rows, 0, first, count, codes));
-    return order(output, it);
+    FERRY_TRY(ferry_output_array(output, part, FERRY_INT32, output->frames[k].rows, 0, first, count, codes));
+    return order(output, &output->frames[k]);
 }

@@ -328,6 +328,8 @@ ferry_status ferry_file_open(ferry_file **out, const ferry_world *world, const c
 void ferry_file_close(ferry_file **file)
 {
     if (!*file) return;
+    ferry_disk_close(&(*file)->kept);
+    free((*file)->measured);
     for (int k = 0; k < (*file)->parts; k++) {
         ferry_hid_close(&(*file)->part[k].id);
         free((*file)->part[k].path);

@@ -17,15 +17,6 @@ typedef struct ferry_part {
     int64_t used;         /* last use, to close the longest unused when many are open */
 } ferry_part;
 
-struct ferry_file {
-    char *path;
-    int parts;
-    ferry_part *part;
-    int64_t cells, genes, uses;
-    int genes_agree[2]; /* X, raw: 0 not compared yet, 1 the parts have the same genes in the same order */
-    bool has_pca;
-};
-
 /* *out = part k, open. */
 ferry_status ferry_file_part(ferry_part **out, ferry_file *file, int k);
 /* rows[*begin .. *end) are the rows that lie in part k. */
@@ -135,6 +126,20 @@ ferry_status ferry_sparse_read(void *out, ferry_precision precision, const ferry
                                const int64_t *rows, int64_t count, int64_t first);
 /* The checks of a sparse group that need no pass over its data. */
 ferry_status ferry_sparse_check(const ferry_disk *disk);
+
+struct ferry_file {
+    char *path;
+    int parts;
+    ferry_part *part;
+    int64_t cells, genes, uses;
+    int genes_agree[2]; /* X, raw: 0 not compared yet, 1 the parts have the same genes in the same order */
+    bool has_pca;
+    char *measured; /* the representation whose parts were last found to agree, of measured_dim columns */
+    int64_t measured_dim;
+    ferry_disk kept; /* the matrix last read, open for kept_columns, so that the next batch finds its chunks unpacked */
+    int kept_part;
+    int64_t kept_columns;
+};
 
 /* "X", "layers/a", "raw/X", "obsm/X_pca" for what a user calls a representation; free it. */
 ferry_status ferry_rep_path(char **out, const char *rep);

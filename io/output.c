@@ -155,16 +155,22 @@ static ferry_status create_file(ferry_output *output)
     return ferry_flush(output);
 }
 
+static ferry_status open_output(ferry_output *output)
+{
+    const ferry_world *world = output->world;
+    output->limit = ferry_min(world, file_limit());
+    FERRY_TRY(ferry_agree(world, make_file(output)));
+    FERRY_TRY(ferry_agree(world, see_file(output)));
+    return ferry_agree(world, create_file(output));
+}
+
 ferry_status ferry_output_open(ferry_output **out, const ferry_world *world, const char *path, bool overwrite)
 {
     ferry_output *output = NULL;
     *out = NULL;
     ferry_status status = ferry_agree(world, new_output(&output, world, path, overwrite));
     if (status == FERRY_OK) status = ferry_same(world, "the name of the output", path, strlen(path));
-    if (status == FERRY_OK) output->limit = ferry_min(world, file_limit());
-    if (status == FERRY_OK) status = ferry_agree(world, make_file(output));
-    if (status == FERRY_OK) status = ferry_agree(world, see_file(output));
-    if (status == FERRY_OK) status = ferry_agree(world, create_file(output));
+    if (status == FERRY_OK && output) status = open_output(output);
     if (status == FERRY_OK)
         *out = output;
     else
@@ -244,7 +250,7 @@ ferry_status ferry_path(char out[FERRY_PATH], const char *path)
     if (length >= FERRY_PATH)
         return ferry_fail(FERRY_E_ARG, "HDF5 path %.60s... is longer than %d bytes", path, FERRY_PATH - 1);
     memset(out, 0, FERRY_PATH);
-    if (length) memcpy(out, path, length);
+    if (length) snprintf(out, FERRY_PATH, "%.*s", (int)length, path);
     if (strstr(out, "//")) return ferry_fail(FERRY_E_ARG, "HDF5 path %s has an empty part", out);
     return FERRY_OK;
 }
@@ -328,7 +334,7 @@ static ferry_status share_text(char **out, const ferry_world *world, const char 
     int64_t length = text ? (int64_t)strlen(text) : 0;
     ferry_broadcast(world, &length, sizeof length, 0);
     FERRY_TRY(ferry_agree(world, ferry_alloc(out, length + 1)));
-    if (world->rank == 0 && length) memcpy(*out, text, (size_t)length);
+    if (world->rank == 0 && text) memcpy(*out, text, (size_t)length);
     ferry_broadcast(world, *out, (size_t)length, 0);
     return FERRY_OK;
 }

@@ -91,11 +91,9 @@ static ferry_status compare_genes(const ferry_part *a, const ferry_part *b, cons
     return FERRY_OK;
 }
 
-static ferry_status rep_dim(int *out, ferry_file *file, const char *rep, int dims)
+/* Columns of the representation, the same in every file. */
+static ferry_status measure_rep(int64_t *out, ferry_file *file, const char *rep, const char *path)
 {
-    FERRY_AUTO char *path = NULL;
-    int64_t dim = 0;
-    FERRY_TRY(ferry_rep_path(&path, rep));
     bool embedding = !strncmp(path, "obsm/", 5);
     int *agree = file->genes_agree + !strcmp(path, "raw/X");
     for (int k = 0; k < file->parts; k++) {
@@ -104,21 +102,34 @@ static ferry_status rep_dim(int *out, ferry_file *file, const char *rep, int dim
         FERRY_TRY(ferry_file_part(&first, file, 0));
         FERRY_TRY(ferry_file_part(&part, file, k));
         FERRY_TRY(part_dim(&here, part, rep, path));
-        if (k && here != dim)
-            return ferry_fail(FERRY_E_FILE,
-                              "%s: %s: has %lld columns, but %lld in %s: the files of a list must agree; "
-                              "%s",
-                              part->path, path, (long long)here, (long long)dim, first->path,
-                              embedding ? "name another representation, or leave the file out"
-                                        : "subset them to the same genes");
-        dim = here;
+        if (k && here != *out)
+            return ferry_fail(
+                FERRY_E_FILE, "%s: %s: has %lld columns, but %lld in %s: the files of a list must agree; %s",
+                part->path, path, (long long)here, (long long)*out, first->path,
+                embedding ? "name another representation, or leave the file out" : "subset them to the same genes");
+        *out = here;
         if (k && !embedding && !*agree) FERRY_TRY(compare_genes(first, part, path));
     }
     if (!embedding) *agree = 1;
-    if (dims < 0 || dims > dim)
+    return FERRY_OK;
+}
+
+static ferry_status rep_dim(int *out, ferry_file *file, const char *rep, int dims)
+{
+    FERRY_AUTO char *path = NULL;
+    FERRY_TRY(ferry_rep_path(&path, rep));
+    if (!file->measured || strcmp(file->measured, path) != 0) {
+        int64_t dim = 0;
+        FERRY_TRY(measure_rep(&dim, file, rep, path));
+        free(file->measured);
+        file->measured = path;
+        path = NULL;
+        file->measured_dim = dim;
+    }
+    if (dims < 0 || dims > file->measured_dim)
         return ferry_fail(FERRY_E_FILE, "%s: %s: has %lld columns, the first %d are asked for; lower --dims",
-                          file->path, path, (long long)dim, dims);
-    *out = dims ? dims : (int)dim;
+                          file->path, file->measured, (long long)file->measured_dim, dims);
+    *out = dims ? dims : (int)file->measured_dim;
     return FERRY_OK;
 }
 
@@ -126,6 +137,21 @@ ferry_status ferry_rep_dim(int *out, ferry_file *file, const char *rep, int dims
 {
     FERRY_H5_QUIET;
     return rep_dim(out, file, rep, dims);
+}
+
+/* The matrix in part k, open for `columns` columns: the one that was read last, or opened now. */
+static ferry_status keep_disk(ferry_file *file, int k, const char *path, int64_t columns)
+{
+    ferry_disk *kept = &file->kept;
+    if (kept->path && file->kept_part == k && file->kept_columns == columns && !strcmp(kept->path, path))
+        return FERRY_OK;
+    ferry_part *part;
+    ferry_disk_close(kept);
+    FERRY_TRY(ferry_file_part(&part, file, k));
+    FERRY_TRY(ferry_disk_open(kept, part, path, columns));
+    file->kept_part = k;
+    file->kept_columns = columns;
+    return FERRY_OK;
 }
 
 static ferry_status read_rep(ferry_matrix *out, ferry_file *file, const char *rep, ferry_precision precision,
@@ -137,13 +163,11 @@ static ferry_status read_rep(ferry_matrix *out, ferry_file *file, const char *re
         int64_t begin, end;
         ferry_file_rows_of(&begin, &end, file, k, rows, count);
         if (begin == end) continue;
-        ferry_part *part;
-        FERRY_AUTO_DISK disk = {0};
-        FERRY_TRY(ferry_file_part(&part, file, k));
-        FERRY_TRY(ferry_disk_open(&disk, part, path, out->dim));
+        FERRY_TRY(keep_disk(file, k, path, out->dim));
         void *to =
             precision == FERRY_DOUBLE ? (void *)(out->d + begin * out->dim) : (void *)(out->f + begin * out->dim);
-        FERRY_TRY(ferry_disk_read(to, precision, &disk, out->dim, rows + begin, end - begin, part->first));
+        FERRY_TRY(
+            ferry_disk_read(to, precision, &file->kept, out->dim, rows + begin, end - begin, file->part[k].first));
     }
     return FERRY_OK;
 }

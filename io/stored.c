@@ -38,8 +38,10 @@ ferry_status ferry_stored_open(ferry_stored **out, const char *path)
     ferry_stored *it = NULL;
     FERRY_TRY(ferry_alloc(&it, 1));
     it->file = -1;
-    ferry_status status = ferry_alloc(&it->path, (int64_t)strlen(path) + 1);
-    if (status == FERRY_OK) status = open_file(it, strcpy(it->path, path));
+    size_t length = strlen(path);
+    ferry_status status = ferry_alloc(&it->path, (int64_t)length + 1);
+    if (status == FERRY_OK) memcpy(it->path, path, length);
+    if (status == FERRY_OK) status = open_file(it, path);
     if (status == FERRY_OK)
         *out = it;
     else
@@ -128,7 +130,7 @@ static ferry_status read_rows(void *out, const table *it, hid_t memory, const fe
     return FERRY_OK;
 }
 
-/* Booleans are an enumeration of one byte, which HDF5 does not convert to numbers. */
+/* Booleans are an enumeration of one byte, which HDF5 does not convert to numbers: 0 and 1. */
 static ferry_status read_flags(double *out, int64_t *whole, const table *it, const ferry_stored *stored,
                                const char *path, int64_t first, int64_t count)
 {
@@ -140,8 +142,8 @@ static ferry_status read_flags(double *out, int64_t *whole, const table *it, con
     FERRY_TRY(ferry_alloc(&flags, count * it->columns));
     FERRY_TRY(read_rows(flags, it, it->type, stored, path, first, count));
     for (int64_t i = 0; i < count * it->columns; i++) {
-        if (out) out[i] = flags[i];
-        if (whole) whole[i] = flags[i];
+        if (out) out[i] = flags[i] != 0;
+        if (whole) whole[i] = flags[i] != 0;
     }
     return FERRY_OK;
 }

@@ -26,7 +26,7 @@ done
 
 say "build"
 bash "$project/jobs/install.sh" run
-build "$project/build"
+build "$project/build" cellferry_program
 mpi_environment
 # Measured ranks must not give their core away in the middle of a message.
 unset OMPI_MCA_mpi_yield_when_idle

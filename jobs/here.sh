@@ -14,18 +14,29 @@ mpi_environment() {
     export OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_btl=^openib
 }
 
-# build FOLDER [-DNAME=VALUE ...]: configure when needed, build what changed.
+# build FOLDER TARGET [-DNAME=VALUE ...]: configure when needed, build what changed of TARGET.
 build() {
-    local folder=$1 generator=()
-    shift
+    local folder=$1 target=$2 generator=()
+    shift 2
     if [ -f "$folder/CMakeCache.txt" ]; then
         # A copied or moved project brings a cache that names its old place: start afresh.
         grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$project" "$folder/CMakeCache.txt" ||
             rm -rf "$folder/CMakeCache.txt" "$folder/CMakeFiles"
     fi
     [ -f "$folder/CMakeCache.txt" ] || generator=(-G Ninja)
-    cmake -S "$project" -B "$folder" "${generator[@]}" "$@" >"$folder.log" 2>&1 ||
-        { cat "$folder.log" >&2; return 1; }
-    rm -f "$folder.log"
-    cmake --build "$folder" --parallel "$(nproc)"
+    quiet "$folder.log" cmake -S "$project" -B "$folder" "${generator[@]}" "$@"
+    if [ -t 1 ]; then
+        cmake --build "$folder" --target "$target" --parallel "$(nproc)"
+    else
+        quiet "$folder.log" cmake --build "$folder" --target "$target" --parallel "$(nproc)"
+    fi
+    echo "built: $folder"
+}
+
+# quiet LOG COMMAND...: its output is shown only when it fails.
+quiet() {
+    local log=$1
+    shift
+    "$@" >"$log" 2>&1 || { cat "$log" >&2; return 1; }
+    rm -f "$log"
 }

@@ -16,7 +16,7 @@ say "packages"
 bash "$project/jobs/install.sh" run
 
 say "build"
-build "$project/build"
+build "$project/build" cellferry_program
 mpi_environment
 cellferry=$project/build/cellferry
 ferry() { mpirun -n "$ranks" "$cellferry" "$@" --overwrite; }
@@ -33,13 +33,14 @@ ferry sparsify "$out/plan.h5" --mode mass --value 0.99 -o "$out/coupling.h5ad" -
 ferry transition "$out/plan.h5" --source-key bulk_labels --target-key bulk_labels -o "$out/transition.csv"
 
 say "figures"
+picture() { "$cellferry" plot "$@" --overwrite >/dev/null; }
 for kind in svg png; do
-    "$cellferry" plot "$out/plan.h5" -o "$out/error.$kind" --overwrite -q
-    "$cellferry" plot "$out/transition.csv" -o "$out/transition.$kind" --overwrite -q \
+    picture "$out/plan.h5" -o "$out/error.$kind"
+    picture "$out/transition.csv" -o "$out/transition.$kind" \
         --title "From G1 to S and G2M: where cells of a type go"
-    "$cellferry" plot "$out/transition.csv" --kind sankey -o "$out/sankey.$kind" --overwrite -q \
+    picture "$out/transition.csv" --kind sankey -o "$out/sankey.$kind" \
         --title "Cell types in G1 (left) to S and G2M (right)"
-    "$cellferry" plot "$out/transport.json" -o "$out/stages.$kind" --overwrite -q
+    picture "$out/transport.json" -o "$out/stages.$kind"
 done
 
 # A member of a run record: the first "NAME": value in it.
@@ -48,7 +49,7 @@ cells_of() { grep -oE '"cells": *[0-9]+' "$out/transport.json" | grep -oE '[0-9]
 
 say "done"
 cat <<DONE
-Carried $(cells_of 1) cells in G1 to $(cells_of 2) cells in S and G2M on $ranks ranks: $(of iterations transport) iterations, transport cost $(of transport_cost transport).
+Carried $(cells_of 1) cells in G1 to $(cells_of 2) cells in S and G2M on $ranks ranks: $(of iterations transport) iterations, transport cost $(printf %.4g "$(of transport_cost transport)").
 The coupling keeps 99% of each cell's mass in $(of nonzeros sparsify) numbers. All results are in $out:
   coupling.h5ad    the sparse coupling, G1 cells x S and G2M cells; in Python:
                    import anndata; a = anndata.read_h5ad("$out/coupling.h5ad"); print(a, a.obs.head())

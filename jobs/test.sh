@@ -14,7 +14,7 @@ say "packages"
 bash "$project/jobs/install.sh" test
 
 say "build"
-build "$folder" -DBUILD_TESTING=ON "$@"
+build "$folder" all -DBUILD_TESTING=ON "$@"
 
 say "Python with anndata and scanpy (for the test that opens every output)"
 venv=$folder/.venv

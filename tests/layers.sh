@@ -4,7 +4,7 @@
 #   math <- perturb;  src/cli includes <cellferry.h> and its own files;  MPI_ calls only in mpi/ (and main's MPI_Init),
 #   file names unique in the whole tree.
 # layers.sh ROOT            checks the tree
-# layers.sh ROOT --self     plants one violation of each kind in a copy and expects each to be found
+# layers.sh ROOT --self     plants one violation of each kind in a small tree of its own and expects each to be found
 root=$1
 bad=0
 say() { echo "$1"; bad=1; }
@@ -55,11 +55,13 @@ check() {
     [ -z "$twins" ] || say "file names used twice: $twins"
 }
 
-# plant FILE LINE: the line, added to that file of a copy, must be found
+# plant FILE LINE: a tree of that file and two harmless ones must be refused, and the file named
 plant() {
     copy=$(mktemp -d) || exit 2
-    for room in mpi gpu io src; do [ -d "$root/$room" ] && cp -R "$root/$room" "$copy"; done
-    mkdir -p "$copy/$(dirname "$1")"
+    mkdir -p "$copy/mpi" "$copy/src/cli" "$copy/$(dirname "$1")"
+    echo '#include "mpi/world.h"' >"$copy/mpi/world.c"
+    echo '#include <cellferry.h>' >"$copy/src/cli/main.c"
+    sh "$self" "$copy" || say "the small tree is refused before anything is planted"
     echo "$2" >>"$copy/$1"
     if sh "$self" "$copy" >"$copy/said" 2>&1; then
         say "not found: $2 in $1"

@@ -1,5 +1,5 @@
-/* make_files.c - see make_files.h. With -DMAKE_FILES_MAIN (the program make_malformed) it fills a folder for trials by
-   hand: make_malformed DIR The sound file: 6 cells x 4 genes; X csr with 8 entries, obs {_index, type (3 categories),
+/* make_files.c - see make_files.h. With -DMAKE_FILES_MAIN (the program make_files) it fills a folder for trials by
+   hand: make_files DIR The sound file: 6 cells x 4 genes; X csr with 8 entries, obs {_index, type (3 categories),
    score}, obsm/X_pca 6 x 3. */
 #include "make_files.h"
 #include <hdf5.h>
@@ -748,7 +748,7 @@ int main(int argc, char **argv)
 {
     char path[4096];
     if (argc != 2) {
-        fprintf(stderr, "usage: make_malformed DIR   (an existing, empty folder)\n");
+        fprintf(stderr, "usage: make_files DIR   (an existing, empty folder)\n");
         return 2;
     }
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);

@@ -136,19 +136,17 @@ static inline ferry_status plans_write_job(plans_job *job, const char *path, con
                             zeros, x, y, 1e-3, 10, "{}");
 }
 
-/* Collective. folder/NAME.h5 with folder/NAME_source.h5ad and folder/NAME_target.h5ad. */
-static inline ferry_status plans_write(const char *folder, const char *name, const ferry_world *world,
-                                       const plans_side *source, const plans_side *target, int grid_cols,
-                                       const ferry_cost_options *options, double inv_scale, double epsilon)
+/* Collective. folder/NAME.h5 of folder/NAME_source.h5ad and folder/NAME_target.h5ad, which are there. */
+static inline ferry_status plans_write_plan(const char *folder, const char *name, const ferry_world *world,
+                                            const plans_side *source, const plans_side *target, int grid_cols,
+                                            const ferry_cost_options *options, double inv_scale, double epsilon)
 {
     char path[3][160];
-    const plans_side *sides[2] = {source, target};
     plans_job job = {0};
     ferry_status status = FERRY_OK;
     snprintf(path[0], sizeof path[0], "%s/%s_source.h5ad", folder, name);
     snprintf(path[1], sizeof path[1], "%s/%s_target.h5ad", folder, name);
     snprintf(path[2], sizeof path[2], "%s/%s.h5", folder, name);
-    for (int i = 0; status == FERRY_OK && i < 2; i++) status = plans_write_cells(path[i], world, sides[i]);
     for (int i = 0; status == FERRY_OK && i < 2; i++) {
         const ferry_population_options population = {.path = path[i], .rep = "X_pca"};
         status = ferry_population_open(&job.side[i], world, &population);
@@ -162,6 +160,19 @@ static inline ferry_status plans_write(const char *folder, const char *name, con
     ferry_population_close(&job.side[0]);
     ferry_population_close(&job.side[1]);
     return status;
+}
+
+/* Collective. All three. */
+static inline ferry_status plans_write(const char *folder, const char *name, const ferry_world *world,
+                                       const plans_side *source, const plans_side *target, int grid_cols,
+                                       const ferry_cost_options *options, double inv_scale, double epsilon)
+{
+    char path[160];
+    snprintf(path, sizeof path, "%s/%s_source.h5ad", folder, name);
+    FERRY_TRY(plans_write_cells(path, world, source));
+    snprintf(path, sizeof path, "%s/%s_target.h5ad", folder, name);
+    FERRY_TRY(plans_write_cells(path, world, target));
+    return plans_write_plan(folder, name, world, source, target, grid_cols, options, inv_scale, epsilon);
 }
 
 /* Collective. The plan, on this world, with so many threads; kernels as chosen by FERRY_SIMD, else the best. */

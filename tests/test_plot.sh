@@ -11,8 +11,8 @@ fail() { echo "test_plot: $*" >&2; exit 1; }
 
 "$mpiexec" -n 2 "$cellferry" transport "$project/data/pbmc68k_reduced.h5ad" --source-where phase=G1 \
     --target-where phase=S,G2M -o plan.h5 --json >record.json
-"$cellferry" transition plan.h5 --source-key bulk_labels --target-key bulk_labels -o table.csv -q
-"$cellferry" sparsify plan.h5 -o coupling.h5ad -q
+"$cellferry" transition plan.h5 --source-key bulk_labels --target-key bulk_labels -o table.csv >told
+"$cellferry" sparsify plan.h5 -o coupling.h5ad >told
 
 is() { # FORMAT FILE: by its first bytes
     case $1 in
@@ -25,7 +25,8 @@ draw() { # NAME INPUT [OPTIONS]
     local name=$1 input=$2 format
     shift 2
     for format in svg png pdf; do
-        "$cellferry" plot "$input" -o "$name.$format" -q "$@" 2>messages || fail "plot $input $* as $format: $(cat messages)"
+        "$cellferry" plot "$input" -o "$name.$format" "$@" >told 2>messages || fail "plot $input $* as $format: $(cat messages)"
+        grep -q "$name.$format" told || fail "plot does not tell what it drew"
         [ ! -s messages ] || fail "plot $input $* as $format says: $(cat messages)"
         is $format "$name.$format" || fail "$name.$format is no $format"
     done
@@ -59,7 +60,7 @@ grep -qF "100% 'a_b' &amp; &lt;c" odd2.svg || fail "the title is not as given"
 
 # Figures at two ranks, in another folder with a blank and a quote in its name.
 mkdir "it's here"
-"$mpiexec" -n 2 "$cellferry" plot table.csv -o "it's here/t.svg" -q && is svg "it's here/t.svg" || fail "another folder"
+"$mpiexec" -n 2 "$cellferry" plot table.csv -o "it's here/t.svg" >told && is svg "it's here/t.svg" || fail "another folder"
 
 # What is refused, with its code and its reason.
 refused() { # CODE REASON ARGUMENTS...
@@ -93,11 +94,15 @@ refused 3 'it is empty' empty -o n.svg
 refused 3 'no/such' table.csv -o no/such/folder.svg
 [ ! -e n.svg ] && [ ! -e n.gp ] || fail "a refused figure left files"
 
-# Without gnuplot: the two files, how to draw them, exit code 3.
+# Without gnuplot: the two files, how to draw them, exit code 3. The folder that has gnuplot is seen through links.
 mkdir bin
-ln -s "$(command -v orted)" bin/ # Open MPI starts it for a program without mpirun
+folder=$(dirname "$(command -v gnuplot)")
+ln -s "$folder"/* bin/
+rm -f bin/gnuplot*
 code=0
-PATH=$work/bin "$cellferry" plot table.csv -o later.svg >said 2>&1 || code=$?
+PATH=$work/bin:$(tr : '\n' <<<"$PATH" | while read -r one; do
+    [ -x "$one/gnuplot" ] || echo "$one"
+done | paste -sd :) "$cellferry" plot table.csv -o later.svg >said 2>&1 || code=$?
 [ $code = 3 ] && grep -q 'cd . && gnuplot later.gp' said && [ -s later.gp ] && [ -s later.dat ] && [ ! -e later.svg ] ||
     fail "without gnuplot: code $code, $(cat said)"
 gnuplot later.gp && is svg later.svg || fail "what is left without gnuplot does not draw"

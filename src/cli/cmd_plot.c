@@ -99,7 +99,7 @@ static ferry_status run(cli_program *program, const void *options)
     figure out = {0};
     ferry_status status = ferry_agree(world, world->rank == 0 ? prepare(&out, program, o) : FERRY_OK);
     if (status == FERRY_OK) status = write_and_draw(&out, world);
-    if (status == FERRY_OK && world->rank == 0 && !o->common.quiet)
+    if (status == FERRY_OK && world->rank == 0)
         printf("figure   %s\nscript   %s   (gnuplot %s draws it again)\nnumbers  %s\n", out.path, out.script_path,
                figure_base_name(out.script_path), out.data_path);
     figure_close(&out);

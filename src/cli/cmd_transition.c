@@ -135,13 +135,16 @@ static ferry_status groups(stream *s, const transition_options *o)
 
 typedef struct cell_writer {
     ferry_output *output;
+    int64_t cells;
+    bool made;
 } cell_writer;
 
-/* Collective. */
+/* Collective. X is made when the first cells tell how many groups have any. */
 static ferry_status write_cells(void *self, int64_t first, int64_t count, int64_t columns, const double *rows)
 {
-    const cell_writer *writer = self;
-    (void)columns;
+    cell_writer *writer = self;
+    if (!writer->made) FERRY_TRY(ferry_output_create(writer->output, "X", FERRY_F64, writer->cells, columns));
+    writer->made = true;
     return ferry_output_rows(writer->output, "X", first, count, rows);
 }
 
@@ -151,17 +154,13 @@ static ferry_status cells(stream *s, const transition_options *o)
     const ferry_world *world = &s->program->world;
     const ferry_transition_options options = library_options(s, o);
     const ferry_population *mine = options.backward ? &s->plan.target : &s->plan.source;
-    const ferry_population *other = options.backward ? &s->plan.source : &s->plan.target;
     const char *key = options.backward ? o->source_key : o->target_key;
-    ferry_names names = {0}, used = {0};
-    cell_writer writer;
-    ferry_status status = group_names(&names, s, other, key);
-    if (status == FERRY_OK) status = stream_output(s, mine);
-    if (status == FERRY_OK) status = stream_var_names(s, &names);
-    if (status == FERRY_OK) status = ferry_output_create(s->output, "X", FERRY_F64, mine->cells, names.count);
-    writer.output = s->output;
+    ferry_names names = {0};
+    ferry_status status = stream_output(s, mine);
+    cell_writer writer = {s->output, mine->cells, false};
     if (status == FERRY_OK)
-        status = ferry_transition_cells(&used, &s->plan, world, key, &options, write_cells, &writer);
+        status = ferry_transition_cells(&names, &s->plan, world, key, &options, write_cells, &writer);
+    if (status == FERRY_OK) status = stream_var_names(s, &names);
     json_count(&s->program->figures, "groups", names.count);
     if (status == FERRY_OK) status = stream_finish(s, "cellferry transition");
     if (status == FERRY_OK && world->rank == 0 && !o->common.json) {
@@ -170,7 +169,6 @@ static ferry_status cells(stream *s, const transition_options *o)
         stream_summary(s);
     }
     ferry_names_close(&names);
-    ferry_names_close(&used);
     return status;
 }
 

@@ -261,16 +261,33 @@ static char *folder_of(const char *path)
     return length == 0 ? beside(".", 1, "") : beside(path, length, "");
 }
 
+/* The environment, with a locale that has UTF-8: otherwise gnuplot says that it cannot convert a degree sign. Free with
+ * free(); the texts are borrowed. */
+static char **utf8_environment(void)
+{
+    static char locale[] = "LC_ALL=C.UTF-8";
+    size_t count = 0, kept = 0;
+    while (environ[count]) count++;
+    char **out = malloc((count + 2) * sizeof *out);
+    if (!out) return NULL;
+    for (size_t i = 0; i < count; i++)
+        if (strncmp(environ[i], "LC_ALL=", 7) != 0) out[kept++] = environ[i];
+    out[kept] = locale;
+    out[kept + 1] = NULL;
+    return out;
+}
+
 /* exit status of gnuplot, or -1 with errno of the start */
 static int run_gnuplot(const char *folder, const char *script)
 {
     char *const arguments[] = {(char[]){"gnuplot"}, (char *)script, NULL};
+    FERRY_AUTO char **environment = utf8_environment();
     posix_spawn_file_actions_t actions;
     pid_t child = 0;
-    if (posix_spawn_file_actions_init(&actions) != 0) return -1;
+    if (!environment || posix_spawn_file_actions_init(&actions) != 0) return -1;
     int failed = posix_spawn_file_actions_addchdir_np(&actions, folder);
     if (!failed) failed = posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", 0, 0);
-    if (!failed) failed = posix_spawnp(&child, "gnuplot", &actions, NULL, arguments, environ);
+    if (!failed) failed = posix_spawnp(&child, "gnuplot", &actions, NULL, arguments, environment);
     (void)posix_spawn_file_actions_destroy(&actions);
     if (failed) {
         errno = failed;

@@ -130,6 +130,7 @@ static void panel(figure *out, const bars *b, const double *value, double x0, do
 static void draw(figure *out, const bars *b, const char *record, const char *path, const char *title)
 {
     char text[256], command[64];
+    const double ranks = number(record, "ranks"), threads = number(record, "threads");
     double names = 0, total = 0;
     for (int k = 0; k < b->count; k++) {
         names = fmax(names, figure_text_width(b->name[k], 12));
@@ -141,8 +142,8 @@ static void draw(figure *out, const bars *b, const char *record, const char *pat
     (void)snprintf(text, sizeof text, "%s", title ? title : figure_base_name(path));
     figure_label(out, 24, top + 64, 'l', 14, 0, FIGURE_INK, text);
     (void)text_of(command, sizeof command, record, "command");
-    (void)snprintf(text, sizeof text, "cellferry %s: %.3g s on %.0f ranks of %.0f threads", command, total,
-                   number(record, "ranks"), number(record, "threads"));
+    (void)snprintf(text, sizeof text, "cellferry %s: %.3g s on %.0f rank%s of %.0f thread%s", command, total, ranks,
+                   ranks == 1 ? "" : "s", threads, threads == 1 ? "" : "s");
     figure_label(out, 24, top + 42, 'l', 11, 0, FIGURE_GREY, text);
     figure_add(&out->data, "# stage\tseconds\tcpu_seconds\tpeak_bytes\n");
     for (int k = 0; k < b->count; k++) {

@@ -14,8 +14,8 @@ typedef struct ferry_source {
     double *norm; /* [panels * 24] the row's part of the cost (squared norm after centring; 0 where there is none) */
 } ferry_source;
 
-/** Where costs are bilinear, C_ij = inv_scale (offset + norm_i + norm_j - factor <x_i, y_j>), with x and y prepared:
- *  centred on the target mean (translation-invariant costs), ranked, normalised. */
+/** Where costs are bilinear, C_ij = inv_scale (norm_i + norm_j - factor <x_i, y_j>), with x and y prepared:
+ *  ranked, normalised, centred on the target mean (cost_ranks.c). */
 struct ferry_cost {
     const ferry_grid *grid;
     ferry_cost_options options;
@@ -23,7 +23,7 @@ struct ferry_cost {
     ferry_tile_kind tile;
     bool bilinear; /* exactly of the form above; cosine in double precision is not, for the 1e-8 in it */
     bool centred;
-    double offset, factor;
+    double factor;
     double inv_scale;
     double *centre;         /* [dim], zeros unless centred */
     int64_t units, columns; /* of this grid column; columns = 32 units */

@@ -27,14 +27,11 @@ static ferry_status describe(ferry_cost *cost)
     switch (o->kind) {
     case FERRY_COST_SQ_EUCLIDEAN:
         cost->factor = 2;
-        cost->centred = true;
         break;
     case FERRY_COST_DOT:
-        break;
     case FERRY_COST_COSINE:
     case FERRY_COST_SPEARMAN:
     case FERRY_COST_CORRELATION:
-        cost->offset = 1;
         break;
     case FERRY_COST_EUCLIDEAN:
         o->p = 1;
@@ -55,7 +52,9 @@ static ferry_status describe(ferry_cost *cost)
     default:
         return ferry_fail(FERRY_E_ARG, "unknown cost number %d", (int)o->kind);
     }
-    if (cost->tile != FERRY_TILE_LINEAR) {
+    if (cost->tile == FERRY_TILE_LINEAR) {
+        cost->centred = o->kind == FERRY_COST_SQ_EUCLIDEAN || o->precision == FERRY_FLOAT;
+    } else {
         cost->bilinear = false;
         cost->centred = cost->tile != FERRY_TILE_ARCCOS;
         if (!(o->p > 0) && cost->tile != FERRY_TILE_ARCCOS)
@@ -157,27 +156,37 @@ static size_t lay_out(ferry_cost *cost, char *base, double **block_sums)
 
 /* --- the target side --- */
 
-/* Sums [dim] of raw rows and the largest squared norm, per canonical block that this rank brings. */
-static void sum_raw(ferry_cost *cost, const ferry_matrix *y, double *block_sums)
+static double raw_norm(const ferry_matrix *x, int64_t row)
+{
+    double sum = 0;
+    for (int64_t e = row * x->dim; e < (row + 1) * x->dim; e++) {
+        const double value = x->d ? x->d[e] : (double)x->f[e];
+        sum += value * value;
+    }
+    return sum;
+}
+
+/* Local. Sums of the rows that this rank brings before they are centred, per canonical block. */
+static ferry_status sum_targets(ferry_cost *cost, const ferry_matrix *y, double *block_sums)
 {
     const ferry_grid *grid = cost->grid;
     const int mine = grid->target.block[grid->col], dim = cost->dim;
-    for (int b = 0; b < grid->bring_blocks; b++) {
-        const int block = grid->bring_block + b;
-        double *sum = block_sums + (int64_t)(block - mine) * (dim + 1);
-        int64_t row = ferry_block_first(&grid->target.blocks, block) - grid->bring_first;
-        const int64_t end = ferry_block_first(&grid->target.blocks, block + 1) - grid->bring_first;
+    FERRY_AUTO double *row = NULL;
+    FERRY_AUTO char *scratch = NULL;
+    FERRY_TRY(ferry_alloc(&row, dim));
+    FERRY_TRY(ferry_alloc(&scratch, ferry_prepare_bytes(cost)));
+    for (int b = grid->bring_block; b < grid->bring_block + grid->bring_blocks; b++) {
+        double *sum = block_sums + (int64_t)(b - mine) * (dim + 1), norm;
+        int64_t i = ferry_block_first(&grid->target.blocks, b) - grid->bring_first;
+        const int64_t end = ferry_block_first(&grid->target.blocks, b + 1) - grid->bring_first;
         memset(sum, 0, (size_t)(dim + 1) * sizeof *sum);
-        for (; row < end; row++) {
-            double norm = 0;
-            for (int k = 0; k < dim; k++) {
-                double value = y->d ? y->d[row * dim + k] : (double)y->f[row * dim + k];
-                sum[k] += value;
-                norm += value * value;
-            }
-            if (norm > cost->raw_max_y) cost->raw_max_y = norm;
+        for (; i < end; i++) {
+            ferry_prepare_rows(row, &norm, cost, y, i, 1, scratch);
+            for (int k = 0; k < dim; k++) sum[k] += row[k];
+            cost->raw_max_y = fmax(cost->raw_max_y, raw_norm(y, i));
         }
     }
+    return FERRY_OK;
 }
 
 /* Collective over the grid row. The sum of all target blocks from those in the window. */
@@ -256,13 +265,13 @@ static ferry_status open_target(ferry_cost *cost, const ferry_matrix *y)
     double *block_sums = NULL;
     FERRY_TRY(ferry_agree(grid->world, ferry_window_open(&cost->window, &grid->sharing, lay_out(cost, NULL, NULL))));
     lay_out(cost, cost->window.base, &block_sums);
-    sum_raw(cost, y, block_sums);
+    FERRY_TRY(ferry_agree(grid->world, sum_targets(cost, y, block_sums)));
     ferry_window_sync(&cost->window, &grid->sharing);
     FERRY_TRY(add_blocks(cost->sum_y, cost, block_sums));
     cost->raw_max_y = ferry_max_double(grid->world, cost->raw_max_y);
     for (int k = 0; k < cost->dim && cost->centred; k++)
         cost->centre[k] = cost->sum_y[k] / (double)grid->target.blocks.rows;
-    ferry_window_sync(&cost->window, &grid->sharing); /* all have read the raw sums */
+    ferry_window_sync(&cost->window, &grid->sharing); /* all have read the sums */
     FERRY_TRY(ferry_agree(grid->world, pack_targets(cost, y, block_sums)));
     ferry_window_sync(&cost->window, &grid->sharing);
     FERRY_TRY(add_blocks(cost->sum_y, cost, block_sums));
@@ -332,12 +341,7 @@ static ferry_status sum_sources(ferry_forest *forest, ferry_cost *cost, const fe
             ferry_prepare_rows(row, &norm, cost, x, i, 1, scratch);
             for (int k = 0; k < dim; k++) sum[k] += row[k];
             sum[dim] += norm;
-            double raw = 0;
-            for (int k = 0; k < dim; k++) {
-                double value = x->d ? x->d[i * dim + k] : (double)x->f[i * dim + k];
-                raw += value * value;
-            }
-            if (raw > cost->raw_max_x) cost->raw_max_x = raw;
+            cost->raw_max_x = fmax(cost->raw_max_x, raw_norm(x, i));
         }
         ferry_forest_add(forest, b);
     }

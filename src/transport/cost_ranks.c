@@ -1,10 +1,14 @@
 /* One row of points made ready for its cost.
  *
- *  translation-invariant costs   x - centre (the target mean): smaller numbers, smaller rounding
- *  cosine                        x / |x|                       (float; the 1e-8 of the definition is below rounding)
- *  correlation                   (x - mean x) / |x - mean x|   (0 for a constant row)
- *  Spearman                      the same of average ranks
- * so that the last three are 1 - <x, y>. What is left of the cost besides <x, y> is the row's norm part. */
+ *  cosine        x / |x|                       (float; the 1e-8 of the definition is below rounding)
+ *  correlation   (x - mean x) / |x - mean x|   (0 for a constant row)
+ *  Spearman      the same of average ranks
+ * so that these three are 1 - <x, y>. Then, but for arc-cosine, the centre c (mean of the target side) is taken off,
+ * u = x - c: smaller numbers, smaller rounding. Costs of differences do not notice; for the others
+ *  <x, y> = <u, v> + <c, u> + <c, v> + <c, c>,
+ * and what is left of the cost besides <u, v> is the rows' norm parts. In double precision only differences are
+ * centred.
+ */
 #include "cost_impl.h"
 #include <math.h>
 #include <stdlib.h>
@@ -32,17 +36,17 @@ static void rank_row(double *row, int dim, ranked *order)
     }
 }
 
-static double squared_norm(const double *row, int dim)
+static double dot(const double *x, const double *y, int dim)
 {
     double sum = 0;
-    for (int k = 0; k < dim; k++) sum += row[k] * row[k];
+    for (int k = 0; k < dim; k++) sum += x[k] * y[k];
     return sum;
 }
 
 /* Row / |row|; zeros for a zero row, and for one that is zero but for rounding of `size`. */
 static void normalise(double *row, int dim, double size)
 {
-    double norm = sqrt(squared_norm(row, dim)), inverse = norm > 1e-14 * size ? 1 / norm : 0;
+    double norm = sqrt(dot(row, row, dim)), inverse = norm > 1e-14 * size ? 1 / norm : 0;
     for (int k = 0; k < dim; k++) row[k] *= inverse;
 }
 
@@ -56,15 +60,14 @@ static void subtract_mean(double *row, int dim)
 static void prepare(double *row, const ferry_cost *cost, void *scratch)
 {
     const int dim = cost->dim;
-    if (cost->centred)
-        for (int k = 0; k < dim; k++) row[k] -= cost->centre[k];
     if (cost->options.kind == FERRY_COST_COSINE && cost->options.precision == FERRY_FLOAT) normalise(row, dim, 0);
     if (cost->options.kind == FERRY_COST_SPEARMAN) rank_row(row, dim, scratch);
     if (cost->options.kind == FERRY_COST_SPEARMAN || cost->options.kind == FERRY_COST_CORRELATION) {
-        double size = sqrt(squared_norm(row, dim));
+        double size = sqrt(dot(row, row, dim));
         subtract_mean(row, dim);
         normalise(row, dim, size);
     }
+    for (int k = 0; k < dim; k++) row[k] -= cost->centre[k]; /* zeros where nothing is centred, or not yet */
     if (cost->options.precision == FERRY_FLOAT)
         for (int k = 0; k < dim; k++) row[k] = (double)(float)row[k];
 }
@@ -72,16 +75,12 @@ static void prepare(double *row, const ferry_cost *cost, void *scratch)
 /* The norm is that of the rounded row: then costs are exact costs of slightly moved points, without bias. */
 double ferry_norm_part(const double *row, const ferry_cost *cost)
 {
-    const bool exact_cosine = cost->options.kind == FERRY_COST_COSINE && cost->options.precision == FERRY_DOUBLE;
-    switch (cost->options.kind) {
-    case FERRY_COST_SQ_EUCLIDEAN:
-    case FERRY_COST_EUCLIDEAN:
-    case FERRY_COST_EUCLIDEAN_P:
-    case FERRY_COST_ARCCOS:
-        return squared_norm(row, cost->dim);
-    default:
-        return exact_cosine ? squared_norm(row, cost->dim) : 0;
-    }
+    const double *c = cost->centre;
+    const int dim = cost->dim;
+    if (cost->tile != FERRY_TILE_LINEAR || cost->options.kind == FERRY_COST_SQ_EUCLIDEAN || !cost->bilinear)
+        return dot(row, row, dim);
+    const double one = cost->options.kind == FERRY_COST_DOT ? 0 : 1; /* of 1 - <x, y>: half on each side */
+    return one / 2 - dot(c, row, dim) - dot(c, c, dim) / 2;
 }
 
 int64_t ferry_prepare_bytes(const ferry_cost *cost)

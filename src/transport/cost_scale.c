@@ -188,14 +188,14 @@ ferry_status ferry_cost_between(double *out, bool *passed, const ferry_cost *cos
     return FERRY_OK;
 }
 
-/* mean C = inv_scale (offset + mean norm_i + mean norm_j - factor <mean x, mean y>) */
+/* mean C = inv_scale (mean norm_i + mean norm_j - factor <mean x, mean y>) */
 static void closed_mean(ferry_cost *cost)
 {
     const int dim = cost->dim;
     const double n = (double)cost->grid->source.blocks.rows, m = (double)cost->grid->target.blocks.rows;
     double dot = 0;
     for (int k = 0; k < dim; k++) dot += cost->sum_x[k] / n * (cost->sum_y[k] / m);
-    cost->mean = cost->inv_scale * (cost->offset + cost->sum_x[dim] / n + cost->sum_y[dim] / m - cost->factor * dot);
+    cost->mean = cost->inv_scale * (cost->sum_x[dim] / n + cost->sum_y[dim] / m - cost->factor * dot);
     cost->mean_known = true;
 }
 

@@ -103,7 +103,7 @@ static ferry_tile rows_of(float *x, float *alpha, float *x2, double *residual, c
     const double *norm = source->norm + index * ROWS;
     const float *packed = source->f + index * ROWS * cost->dim;
     for (int i = 0; i < ROWS; i++) {
-        double part = is_linear(cost) ? cost->inv_scale * (cost->offset + norm[i]) : 0;
+        double part = is_linear(cost) ? cost->inv_scale * norm[i] : 0;
         double exact = k * ((f ? f[i] : 0) - part);
         if (f && index * ROWS + i >= source->rows) exact = -INFINITY;
         alpha[i] = (float)exact;

@@ -330,7 +330,7 @@ static ferry_again finish_plan(double *q, const ferry_row_work *work, ferry_sink
         if (reference[i] == -INFINITY) continue;
         if (bad(sums[i]) && round < 2) again = FERRY_ROWS_AT_MAX;
         r[i] = sums[i] * exp2(panel->residual[i]);
-        raw[i] = s->tau_a * (s->epsilon * log(s->a[row] / r[i]) + reference[i]);
+        raw[i] = s->tau_a * (s->epsilon * (log(s->a[row]) - log(r[i])) + reference[i]); /* a / r may overflow */
         f[i] = s->weight == 1 ? raw[i] : s->f[row] + s->weight * (raw[i] - s->f[row]);
     }
     if (again != FERRY_ROWS_DONE) return again;
