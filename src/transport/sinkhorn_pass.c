@@ -10,6 +10,7 @@
  *
  * Safety (no running maximum): a sum of 0, infinity or NaN lowers that row's reference by its largest exponent; a
  * potential that moves far has its panel evaluated again at the new place, so that nothing underflows in float. */
+#include "groups_impl.h"
 #include "sinkhorn_impl.h"
 #include <math.h>
 #include <omp.h>
@@ -97,6 +98,20 @@ static void tree(double *vectors, int count, int64_t length)
             for (int64_t e = 0; e < length; e++) vectors[b * length + e] += vectors[(b + step) * length + e];
 }
 
+/* q_i times the row's sums over runs, counted under the row's group. */
+static void add_aggregate(ferry_sinkhorn *s, const ferry_panel *panel, int64_t index, const double *q, int thread)
+{
+    const ferry_aggregate *a = s->aggregate;
+    if (!a) return;
+    for (int i = 0; i < ROWS && index * ROWS + i < s->sources; i++) {
+        if (q[i] == 0) continue;
+        int64_t *to = a->sums + thread * a->size + (int64_t)a->group[index * ROWS + i] * a->columns;
+        const double units = q[i] * a->units;
+        for (int r = 0; r < s->cost->runs; r++)
+            to[a->run_column[r]] += ferry_exact(panel->run_sums[r * ROWS + i], units);
+    }
+}
+
 /* --- one grid column --- */
 
 /* One panel from evaluation to column sums c [columns]; sums: room for [blocks][width][24]. */
@@ -116,6 +131,7 @@ static void whole_panel(double *c, ferry_sinkhorn *s, const ferry_row_work *work
         }
     }
     if (work->columns) ferry_panel_columns(c, panel, q);
+    add_aggregate(s, panel, index, q, omp_get_thread_num());
 }
 
 /* Panels of a canonical source block, counted from this rank's first. */
@@ -273,6 +289,8 @@ static ferry_status sweep_columns(ferry_sinkhorn *s, const batch *k, int *block)
         const int64_t stop = end < k->first + k->count ? end : k->first + k->count;
         if (p == first) memset(s->leaf, 0, (size_t)s->columns * sizeof *s->leaf);
         batch_columns(s->leaf, s, k, p, stop);
+        for (int64_t i = p; i < stop; i++)
+            add_aggregate(s, &s->panel[i - k->first], i, s->q + (i - k->first) * ROWS, 0);
         if (stop == end) FERRY_TRY(plant(s->forest, s->leaf, s->columns, (*block)++));
         p = stop;
     }

@@ -1,0 +1,474 @@
+/* Groups of near cells by k-means on a sample of both sides, and the target side put in their order.
+ *
+ * The sample is stratified: one cell at a random place of each of equally long stretches, so it depends on the numbers
+ * of cells and the seed alone. Rank 0 finds the centres; all assign their cells; labels of all targets are known to all
+ * ranks, hence so is the new order (by group, then as before). */
+#include "groups_impl.h"
+#include "math/random.h"
+#include "mpi/exchange.h"
+#include <math.h>
+#include <omp.h>
+#include <string.h>
+
+#define ROWS    FERRY_SOURCE_UNIT
+#define COLUMNS FERRY_TARGET_UNIT
+#define TILE    ((int64_t)ROWS * COLUMNS)
+#define SAMPLE  20 /* cells of the sample per group */
+#define STEPS   2  /* of Lloyd */
+
+void ferry_source_row(double *out, const ferry_cost *cost, int64_t i)
+{
+    const ferry_source *source = &cost->source;
+    const int dim = cost->dim, width = cost->options.kernels->x_width;
+    if (source->d) {
+        memcpy(out, source->d + i * dim, (size_t)dim * sizeof *out);
+        return;
+    }
+    const float *panel = source->f + i / ROWS * ROWS * dim + i % ROWS / width * width * dim + i % ROWS % width;
+    for (int k = 0; k < dim; k++) out[k] = (double)panel[(int64_t)k * width];
+}
+void ferry_target_row(double *out, const ferry_cost *cost, int64_t j)
+{
+    const int64_t at = j / COLUMNS * COLUMNS * cost->dim + j % COLUMNS;
+    for (int k = 0; k < cost->dim; k++)
+        out[k] = cost->y_d ? cost->y_d[at + (int64_t)k * COLUMNS] : (double)cost->y[at + (int64_t)k * COLUMNS];
+}
+
+/* --- the sample and the centres --- */
+
+/* The cell of stretch i of `count` of a side of n cells. */
+static int64_t drawn(int64_t i, int64_t count, int64_t n, uint64_t seed)
+{
+    if (count >= n) return i;
+    const int64_t first = i * n / count, end = (i + 1) * n / count;
+    return first + (int64_t)(ferry_random(seed, (uint64_t)i) * (double)(end - first));
+}
+
+typedef void (*row_of)(double *out, const ferry_cost *cost, int64_t i);
+/* Collective. out [count][dim]: the drawn cells of a side, on all ranks. `mine`: this rank speaks for its rows first
+ * ... first + rows - 1. */
+static ferry_status gather_side(float *out, const ferry_cost *cost, int64_t count, int64_t n, uint64_t seed, bool mine,
+                                int64_t first, int64_t rows, row_of row)
+{
+    const ferry_world *world = cost->grid->world;
+    const int dim = cost->dim;
+    FERRY_AUTO float *here = NULL;
+    FERRY_AUTO double *numbers = NULL;
+    FERRY_AUTO int64_t *counts = NULL;
+    FERRY_AUTO int64_t *ones = NULL;
+    ferry_status status = ferry_alloc(&here, (mine ? count : 0) * dim);
+    if (status == FERRY_OK) status = ferry_alloc(&numbers, dim);
+    if (status == FERRY_OK) status = ferry_alloc(&counts, world->size);
+    if (status == FERRY_OK) status = ferry_alloc(&ones, world->size);
+    FERRY_TRY(ferry_agree(world, status));
+    int64_t found = 0;
+    for (int64_t i = 0; i < count && mine; i++) {
+        const int64_t cell = drawn(i, count, n, seed);
+        if (cell < first || cell >= first + rows) continue;
+        row(numbers, cost, cell - first);
+        for (int k = 0; k < dim; k++) here[found * dim + k] = (float)numbers[k];
+        found++;
+    }
+    for (int r = 0; r < world->size; r++) ones[r] = 1;
+    ferry_gather_all(world, &found, ones, counts, sizeof found);
+    ferry_gather_all(world, here, counts, out, (size_t)dim * sizeof *out);
+    return FERRY_OK;
+}
+
+/* Local, on rank 0. centres [most][dim] */
+static ferry_status find_centres(float *centres, int64_t *found, const ferry_cost *cost, const float *sample,
+                                 int64_t count, int most, uint64_t seed)
+{
+    ferry_clusters clusters = {0};
+    ferry_status status =
+        ferry_clusters_find(&clusters, sample, count, cost->dim, most, STEPS, seed, cost->options.kernels);
+    *found = status == FERRY_OK ? clusters.count : 0;
+    for (int64_t e = 0; e < *found * cost->dim; e++) centres[e] = clusters.centres[e];
+    ferry_clusters_close(&clusters);
+    return status;
+}
+
+/* Collective. */
+static ferry_status open_clusters(ferry_groups *out, const ferry_cost *cost, int most, uint64_t seed)
+{
+    const ferry_grid *grid = cost->grid;
+    const int64_t n = grid->source.blocks.rows, m = grid->target.blocks.rows, half = (int64_t)SAMPLE * most / 2;
+    const int64_t sources = n < half ? n : half, targets = m < half ? m : half;
+    int64_t found = 0;
+    FERRY_AUTO float *sample = NULL;
+    FERRY_AUTO float *centres = NULL;
+    ferry_status status = ferry_alloc(&sample, (sources + targets) * cost->dim);
+    if (status == FERRY_OK) status = ferry_alloc(&centres, (int64_t)most * cost->dim);
+    FERRY_TRY(ferry_agree(grid->world, status));
+    FERRY_TRY(gather_side(sample, cost, sources, n, seed, grid->col == 0, grid->source_first, grid->source_rows,
+                          ferry_source_row));
+    FERRY_TRY(gather_side(sample + sources * cost->dim, cost, targets, m, seed + 1, grid->row == 0, grid->target_first,
+                          grid->target_rows, ferry_target_row));
+    if (grid->world->rank == 0) status = find_centres(centres, &found, cost, sample, sources + targets, most, seed + 2);
+    FERRY_TRY(ferry_agree(grid->world, status));
+    ferry_broadcast(grid->world, &found, sizeof found, 0);
+    ferry_broadcast(grid->world, centres, (size_t)(found * cost->dim) * sizeof *centres, 0);
+    out->count = (int)found;
+    return ferry_agree(grid->world,
+                       ferry_clusters_of(&out->clusters, centres, out->count, cost->dim, cost->options.kernels));
+}
+
+/* --- labels --- */
+
+/* Local. label [count] of rows first ... of a side. */
+static ferry_status assign(int32_t *label, const ferry_groups *groups, const ferry_cost *cost, int64_t first,
+                           int64_t count, row_of row)
+{
+    const int dim = cost->dim, threads = cost->options.threads;
+    const int64_t panels = (count + ROWS - 1) / ROWS, room = groups->clusters.units * TILE + (int64_t)2 * ROWS * dim;
+    FERRY_AUTO float *scratch = NULL;
+    FERRY_AUTO double *numbers = NULL;
+    FERRY_TRY(ferry_alloc(&scratch, room * threads));
+    FERRY_TRY(ferry_alloc(&numbers, (int64_t)dim * threads));
+#pragma omp parallel num_threads(threads)
+    {
+        const int t = omp_get_thread_num();
+        float *scores = scratch + room * t, *rows = scores + groups->clusters.units * TILE, *panel = rows + ROWS * dim;
+        double *one = numbers + (int64_t)dim * t;
+        int32_t nearest[ROWS];
+#pragma omp for schedule(static)
+        for (int64_t p = 0; p < panels; p++) {
+            const int64_t left = count - p * ROWS, present = left < ROWS ? left : ROWS;
+            for (int64_t i = 0; i < present; i++) {
+                row(one, cost, first + p * ROWS + i);
+                for (int k = 0; k < dim; k++) rows[i * dim + k] = (float)one[k];
+            }
+            cost->options.kernels->pack_rows(panel, rows, present, dim);
+            ferry_clusters_nearest(nearest, &groups->clusters, panel, scores);
+            memcpy(label + p * ROWS, nearest, (size_t)present * sizeof *label);
+        }
+    }
+    return FERRY_OK;
+}
+
+/* Collective. all [m] = labels of every target, in the caller's order. */
+static ferry_status label_targets(int32_t *all, const ferry_groups *groups, const ferry_cost *cost)
+{
+    const ferry_grid *grid = cost->grid;
+    const int parts = grid->down.size, part = grid->down.rank;
+    const int most = parts > grid->across.size ? parts : grid->across.size;
+    const int64_t first = grid->target_rows * part / parts, end = grid->target_rows * (part + 1) / parts;
+    FERRY_AUTO int32_t *mine = NULL;
+    FERRY_AUTO int32_t *column = NULL;
+    FERRY_AUTO int64_t *counts = NULL;
+    ferry_status status = ferry_alloc(&mine, end - first);
+    if (status == FERRY_OK) status = ferry_alloc(&column, grid->target_rows);
+    if (status == FERRY_OK) status = ferry_alloc(&counts, most);
+    if (status == FERRY_OK) status = assign(mine, groups, cost, first, end - first, ferry_target_row);
+    FERRY_TRY(ferry_agree(grid->world, status));
+    for (int r = 0; r < parts; r++) counts[r] = grid->target_rows * (r + 1) / parts - grid->target_rows * r / parts;
+    ferry_gather_all(&grid->down, mine, counts, column, sizeof *column);
+    for (int c = 0; c < grid->across.size; c++) counts[c] = grid->target.first[c + 1] - grid->target.first[c];
+    ferry_gather_all(&grid->across, column, counts, all, sizeof *all);
+    return FERRY_OK;
+}
+
+/* --- the new order --- */
+
+/* first [count + 1]: the first place of each group. old, place of this rank's targets. */
+static void put_in_order(ferry_groups *out, int64_t *first, const int32_t *label, const ferry_grid *grid)
+{
+    const int64_t m = grid->target.blocks.rows, here = grid->target_first;
+    for (int g = 0; g <= out->count; g++) first[g] = 0;
+    for (int64_t j = 0; j < m; j++) first[label[j] + 1]++;
+    for (int g = 0; g < out->count; g++) first[g + 1] += first[g];
+    for (int64_t j = 0; j < m; j++) {
+        const int64_t place = first[label[j]]++;
+        if (j >= here && j < here + grid->target_rows) out->place[j - here] = place;
+        if (place >= here && place < here + grid->target_rows) out->old[place - here] = j;
+    }
+    for (int g = out->count; g > 0; g--) first[g] = first[g - 1]; /* they have moved to the next group's */
+    first[0] = 0;
+}
+
+/* Group of the target at that place; *at is moved from an earlier one. */
+static int group_at(int *at, const int64_t *first, int64_t place)
+{
+    while (first[*at + 1] <= place) ++*at;
+    return *at;
+}
+
+/* Local. Columns of Q and their pieces, over all units of the problem; what is here of them. */
+static ferry_status find_pieces(ferry_groups *out, const int64_t *first, const ferry_grid *grid)
+{
+    const int64_t m = grid->target.blocks.rows;
+    int at = 0, begin = 0;
+    const int most = 3 * out->count; /* every place where a group begins makes at most one mixed unit, with one more
+                                        piece than it has beginnings */
+    FERRY_TRY(ferry_alloc(&out->piece_group, most));
+    FERRY_TRY(ferry_alloc(&out->piece_column, most));
+    for (int g = 0; g < out->count; g++) out->piece_group[g] = out->piece_column[g] = g;
+    out->columns = out->pieces = out->count;
+    for (int64_t u = 0; u < m; u += COLUMNS) {
+        const int64_t end = u + COLUMNS < m ? u + COLUMNS : m;
+        const int before = group_at(&begin, first, u);
+        at = begin;
+        const bool mixed = group_at(&at, first, end - 1) != before;
+        int piece = before, last = -1;
+        for (int64_t place = u; place < end; place++) {
+            const int group = group_at(&begin, first, place);
+            if (mixed && group != last) {
+                piece = out->pieces++;
+                out->piece_group[piece] = last = group;
+                out->piece_column[piece] = out->columns;
+            }
+            if (place >= grid->target_first && place < grid->target_first + grid->target_rows)
+                out->piece[place - grid->target_first] = piece;
+        }
+        out->columns += mixed;
+    }
+    return FERRY_OK;
+}
+
+/* Local. Runs: units side by side that count in the same column, none across canonical blocks. */
+static ferry_status find_runs(ferry_groups *out)
+{
+    ferry_cost *cost = &out->cost;
+    int block = 0, last = -1;
+    FERRY_TRY(ferry_alloc(&cost->run, cost->units + 1));
+    FERRY_TRY(ferry_alloc(&out->run_column, cost->units));
+    cost->runs = 0;
+    for (int64_t u = 0; u < cost->units; u++) {
+        const int column = out->piece_column[out->piece[u * COLUMNS]];
+        if (u == cost->unit[block]) {
+            block++;
+            last = -1;
+        }
+        if (column != last) {
+            out->run_column[cost->runs] = column;
+            cost->run[cost->runs++] = u;
+        }
+        last = column;
+    }
+    cost->run[cost->runs] = cost->units;
+    return FERRY_OK;
+}
+
+/* --- moving --- */
+
+/* What is moved: `size` bytes of each target, read by get(to, self, target here). */
+typedef struct moved {
+    size_t size;
+    void (*get)(void *to, const void *self, int64_t j);
+    const void *self;
+} moved;
+
+/* Buffers of one move. */
+typedef struct parcel {
+    int64_t *ask, *asked, *send, *recv, *slot;
+    char *out, *in;
+} parcel;
+static void free_parcel(parcel *p)
+{
+    free(p->ask);
+    free(p->asked);
+    free(p->send);
+    free(p->recv);
+    free(p->slot);
+    free(p->out);
+    free(p->in);
+}
+/* Local. Which targets are wanted from whom, by owner. */
+static ferry_status address(parcel *p, const ferry_grid *grid, const int64_t *wanted, int64_t count)
+{
+    FERRY_TRY(ferry_alloc(&p->ask, count));
+    FERRY_TRY(ferry_alloc(&p->slot, count));
+    FERRY_TRY(ferry_alloc(&p->send, grid->cols + 1));
+    FERRY_TRY(ferry_alloc(&p->recv, grid->cols + 1));
+    int64_t at = 0;
+    for (int c = 0; c < grid->cols; c++) {
+        const int64_t from = grid->target.first[c], end = grid->target.first[c + 1];
+        for (int64_t i = 0; i < count; i++)
+            if (wanted[i] >= from && wanted[i] < end) {
+                p->slot[at] = i;
+                p->ask[at++] = wanted[i] - from;
+                p->send[c]++;
+            }
+    }
+    return FERRY_OK;
+}
+/* Local. */
+static ferry_status answer(parcel *p, const moved *what, int64_t asked, int64_t count)
+{
+    FERRY_TRY(ferry_alloc_bytes(&p->out, asked, what->size));
+    FERRY_TRY(ferry_alloc_bytes(&p->in, count, what->size));
+    for (int64_t i = 0; i < asked; i++) what->get(p->out + (size_t)i * what->size, what->self, p->asked[i]);
+    return FERRY_OK;
+}
+/* Collective over the grid row. */
+static ferry_status carry(char *out, parcel *p, const moved *what, const ferry_grid *grid, const int64_t *wanted,
+                          int64_t count)
+{
+    int64_t asked = 0;
+    FERRY_TRY(ferry_agree(grid->world, address(p, grid, wanted, count)));
+    ferry_exchange_counts(&grid->across, p->send, p->recv);
+    for (int c = 0; c < grid->cols; c++) asked += p->recv[c];
+    FERRY_TRY(ferry_agree(grid->world, ferry_alloc(&p->asked, asked)));
+    ferry_exchange(&grid->across, p->ask, p->send, p->asked, p->recv, sizeof *p->ask);
+    FERRY_TRY(ferry_agree(grid->world, answer(p, what, asked, count)));
+    ferry_exchange(&grid->across, p->out, p->recv, p->in, p->send, what->size);
+    for (int64_t i = 0; i < count; i++)
+        memcpy(out + (size_t)p->slot[i] * what->size, p->in + (size_t)i * what->size, what->size);
+    return FERRY_OK;
+}
+/* Collective. out [count] = what belongs to the targets `wanted` (numbers in the problem), whoever holds them. */
+static ferry_status fetch(void *out, const moved *what, const ferry_grid *grid, const int64_t *wanted, int64_t count)
+{
+    if (grid->cols == 1) {
+        for (int64_t i = 0; i < count; i++) what->get((char *)out + (size_t)i * what->size, what->self, wanted[i]);
+        return FERRY_OK;
+    }
+    parcel p = {0};
+    ferry_status status = carry(out, &p, what, grid, wanted, count);
+    free_parcel(&p);
+    return status;
+}
+
+static void get_number(void *to, const void *self, int64_t j)
+{
+    memcpy(to, (const double *)self + j, sizeof(double));
+}
+ferry_status ferry_groups_order(double *out, const ferry_groups *groups, const double *values)
+{
+    const moved what = {sizeof *values, get_number, values};
+    return fetch(out, &what, groups->cost.grid, groups->old, groups->cost.grid->target_rows);
+}
+ferry_status ferry_groups_restore(double *out, const ferry_groups *groups, const double *values)
+{
+    const moved what = {sizeof *values, get_number, values};
+    return fetch(out, &what, groups->cost.grid, groups->place, groups->cost.grid->target_rows);
+}
+
+/* A target's row in the cost's own precision, and its norm. */
+static void get_row(void *to, const void *self, int64_t j)
+{
+    const ferry_cost *cost = self;
+    const int64_t at = j / COLUMNS * COLUMNS * cost->dim + j % COLUMNS;
+    const size_t size = cost->y_d ? sizeof(double) : sizeof(float);
+    const char *from = cost->y_d ? (const char *)(cost->y_d + at) : (const char *)(cost->y + at);
+    for (int k = 0; k < cost->dim; k++) memcpy((char *)to + (size_t)k * size, from + (size_t)k * COLUMNS * size, size);
+    memcpy((char *)to + (size_t)cost->dim * size, cost->y_norm + j, sizeof(double));
+}
+
+/* The window of the new order: as the cost's own, without its block sums. */
+static size_t room(int64_t count, size_t size)
+{
+    return ((size_t)count * size + 63) / 64 * 64;
+}
+static size_t lay_out(ferry_cost *out, const ferry_cost *cost, char *base)
+{
+    const size_t rows = room(cost->columns * cost->dim, cost->y_d ? sizeof(double) : sizeof(float));
+    const size_t norms = room(cost->columns, sizeof(double)), small = cost->y2 ? room(cost->columns, sizeof(float)) : 0;
+    if (base) {
+        out->y_d = cost->y_d ? (double *)(void *)base : NULL;
+        out->y = cost->y_d ? NULL : (float *)(void *)base;
+        out->y_norm = (double *)(void *)(base + rows);
+        out->y2 = small ? (float *)(void *)(base + rows + norms) : NULL;
+    }
+    return rows + norms + small;
+}
+
+/* Rows that came become targets first ... of the new order. */
+static void place_rows(ferry_cost *cost, const char *rows, size_t size, int64_t first, int64_t count)
+{
+    const size_t number = cost->y_d ? sizeof(double) : sizeof(float);
+    for (int64_t j = first; j < first + count; j++, rows += size) {
+        const int64_t at = j / COLUMNS * COLUMNS * cost->dim + j % COLUMNS;
+        char *to = cost->y_d ? (char *)(cost->y_d + at) : (char *)(cost->y + at);
+        for (int k = 0; k < cost->dim; k++)
+            memcpy(to + (size_t)k * COLUMNS * number, rows + (size_t)k * number, number);
+        memcpy(cost->y_norm + j, rows + (size_t)cost->dim * number, sizeof(double));
+        if (cost->y2) cost->y2[j] = (float)cost->y_norm[j];
+    }
+}
+
+/* Collective. The rows that this rank brings to its node's copy. */
+static ferry_status move_rows(ferry_groups *out, const ferry_cost *cost)
+{
+    const ferry_grid *grid = cost->grid;
+    const size_t number = cost->y_d ? sizeof(double) : sizeof(float);
+    const moved what = {(size_t)cost->dim * number + sizeof(double), get_row, cost};
+    const int64_t first = grid->bring_first - grid->target_first;
+    FERRY_AUTO char *rows = NULL;
+    FERRY_TRY(ferry_agree(grid->world, ferry_window_open(&out->window, &grid->sharing, lay_out(NULL, cost, NULL))));
+    lay_out(&out->cost, cost, out->window.base);
+    FERRY_TRY(ferry_agree(grid->world, ferry_alloc_bytes(&rows, grid->bring_rows, what.size)));
+    FERRY_TRY(fetch(rows, &what, grid, out->old + first, grid->bring_rows));
+    place_rows(&out->cost, rows, what.size, first, grid->bring_rows);
+    ferry_window_sync(&out->window, &grid->sharing);
+    return FERRY_OK;
+}
+
+/* --- open and close --- */
+
+/* Local. */
+static ferry_status begin(ferry_groups *out, const ferry_cost *cost)
+{
+    const ferry_grid *grid = cost->grid;
+    FERRY_TRY(ferry_alloc(&out->group, grid->source_rows));
+    FERRY_TRY(ferry_alloc(&out->piece, cost->columns));
+    FERRY_TRY(ferry_alloc(&out->old, grid->target_rows));
+    return ferry_alloc(&out->place, grid->target_rows);
+}
+/* Local. */
+static ferry_status order(ferry_groups *out, const int32_t *label, const ferry_grid *grid)
+{
+    FERRY_AUTO int64_t *first = NULL;
+    FERRY_TRY(ferry_alloc(&first, (int64_t)out->count + 1));
+    put_in_order(out, first, label, grid);
+    FERRY_TRY(find_pieces(out, first, grid));
+    return find_runs(out);
+}
+
+/* Collective. */
+static ferry_status open_groups(ferry_groups *out, const ferry_cost *cost, int most, uint64_t seed)
+{
+    const ferry_grid *grid = cost->grid;
+    FERRY_AUTO int32_t *label = NULL;
+    FERRY_TRY(open_clusters(out, cost, most, seed));
+    ferry_status status = ferry_alloc(&label, grid->target.blocks.rows);
+    if (status == FERRY_OK) status = begin(out, cost);
+    if (status == FERRY_OK) status = assign(out->group, out, cost, 0, grid->source_rows, ferry_source_row);
+    FERRY_TRY(ferry_agree(grid->world, status));
+    FERRY_TRY(label_targets(label, out, cost));
+    FERRY_TRY(ferry_agree(grid->world, order(out, label, grid)));
+    return move_rows(out, cost);
+}
+
+ferry_status ferry_groups_open(ferry_groups *out, const ferry_cost *cost, int most, uint64_t seed)
+{
+    memset(out, 0, sizeof *out);
+    out->cost = *cost;
+    out->cost.run = NULL;
+    return open_groups(out, cost, most, seed);
+}
+
+void ferry_groups_close(ferry_groups *groups)
+{
+    if (groups->window.base) ferry_window_close(&groups->window);
+    ferry_clusters_close(&groups->clusters);
+    free(groups->cost.run);
+    free(groups->group);
+    free(groups->run_column);
+    free(groups->piece);
+    free(groups->piece_group);
+    free(groups->piece_column);
+    free(groups->old);
+    free(groups->place);
+    memset(groups, 0, sizeof *groups);
+}
+
+int64_t ferry_groups_bytes(const ferry_cost_options *options, int dim, int64_t targets, int64_t source_rows,
+                           int64_t target_rows, int sharing)
+{
+    const int64_t number = options->precision == FERRY_DOUBLE ? sizeof(double) : sizeof(float);
+    const int64_t row = dim * number + (int64_t)sizeof(double);
+    /* the window's share and the rows on their way; labels of all targets; a label per row, three numbers per target */
+    return 2 * target_rows * row / (sharing < 1 ? 1 : sharing) + targets * (int64_t)sizeof(int32_t) +
+           source_rows * (int64_t)sizeof(int32_t) + target_rows * (int64_t)(2 * sizeof(int64_t) + sizeof(int32_t));
+}
