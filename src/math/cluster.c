@@ -168,8 +168,8 @@ static double sum_with(const seeding *s, int i)
         const float *half = s->half + u * COLUMNS;
         float lane[COLUMNS];
         for (int j = 0; j < COLUMNS; j++) lane[j] = nearer(near[j], score[j], half[j]);
-        for (int half = COLUMNS / 2; half; half /= 2)
-            for (int j = 0; j < half; j++) lane[j] += lane[j + half];
+        for (int width = COLUMNS / 2; width; width /= 2)
+            for (int j = 0; j < width; j++) lane[j] += lane[j + width];
         total += (double)lane[0];
     }
     return total;

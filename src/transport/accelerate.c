@@ -9,11 +9,8 @@
  *
  * (for one group v is the closed-form translation of unbalanced problems), mixed by Anderson.
  *
- * Q without sorting rows: the evaluation of a panel sums each row over runs of target units, targets being in the order
- * of their groups (groups_impl.h); q_i times these sums are counted under the row's group, as integers, so neither the
- * order of rows nor ranks nor threads matter. A unit that holds several groups shares its column of Q out in proportion
- * to the column sums of its targets: row sums stay exact, columns are exact, so v = 0 at the fixed point and the answer
- * is that of the plain iteration.
+ * Q without sorting rows: groups_impl.h. Its row sums are what the rows have, its columns are scaled to the new column
+ * sums of their groups, so v = 0 at the fixed point and the answer is that of the plain iteration.
  *
  * Safety: the best point is kept; a step that makes things much worse goes back to it (anderson.h); where that does not
  * help the loop falls back to plain steps from the best point. The error is that of a dense pass at (f, g), always. */
@@ -38,10 +35,9 @@ typedef struct accelerated {
     ferry_anderson mixing;
     double *psi, *residual, *before; /* [targets] nats, 0 where b is 0 */
     double *best;                    /* [targets] */
-    double *ratio;                   /* [pieces] */
-    double *column;                  /* [columns] sums of columns of Q */
+    double *column;                  /* [count] sums of columns of Q */
     double *v;                       /* [count] */
-    int64_t *sums;                   /* [pieces][2]: c after the step, goal after the step */
+    int64_t *sums;                   /* [count][2] of the targets of each group: c, goal after the plain step */
     ferry_balance balance;
     double ka, kb;
     double error, best_error; /* L1 of columns, relative to the goals' sum */
@@ -56,20 +52,16 @@ static ferry_status open_accelerated(accelerated *x, ferry_sinkhorn *s, const fe
     *x = (accelerated){.s = s, .groups = groups, .best_error = INFINITY};
     x->ka = (1 - s->tau_a) / s->tau_a;
     x->kb = (1 - s->tau_b) / s->tau_b;
-    x->aggregate = (ferry_aggregate){.group = groups->group,
-                                     .run_column = groups->run_column,
-                                     .columns = groups->columns,
-                                     .size = count * groups->columns};
+    x->aggregate = (ferry_aggregate){.groups = groups, .size = count * count};
     x->balance = (ferry_balance){.count = groups->count, .tau_a = s->tau_a, .tau_b = s->tau_b};
     FERRY_TRY(ferry_alloc(&x->aggregate.sums, x->aggregate.size * s->threads));
     FERRY_TRY(ferry_alloc(&x->psi, s->targets));
     FERRY_TRY(ferry_alloc(&x->residual, s->targets));
     FERRY_TRY(ferry_alloc(&x->before, s->targets));
     FERRY_TRY(ferry_alloc(&x->best, s->targets));
-    FERRY_TRY(ferry_alloc(&x->ratio, groups->pieces));
-    FERRY_TRY(ferry_alloc(&x->column, groups->columns));
+    FERRY_TRY(ferry_alloc(&x->column, count));
     FERRY_TRY(ferry_alloc(&x->v, count));
-    FERRY_TRY(ferry_alloc(&x->sums, (int64_t)2 * groups->pieces));
+    FERRY_TRY(ferry_alloc(&x->sums, 2 * count));
     FERRY_TRY(ferry_alloc(&x->balance.q, count * count));
     FERRY_TRY(ferry_alloc(&x->balance.a, count));
     FERRY_TRY(ferry_alloc(&x->balance.b, count));
@@ -83,7 +75,6 @@ static void close_accelerated(accelerated *x)
     free(x->residual);
     free(x->before);
     free(x->best);
-    free(x->ratio);
     free(x->column);
     free(x->v);
     free(x->sums);
@@ -96,7 +87,7 @@ static void close_accelerated(accelerated *x)
 int64_t ferry_accelerate_bytes(int groups, int threads, int64_t target_rows)
 {
     const int64_t count = groups;
-    return count * 2 * count * (int64_t)sizeof(int64_t) * threads + 4 * count * count * (int64_t)sizeof(double) +
+    return count * count * (int64_t)sizeof(int64_t) * threads + 4 * count * count * (int64_t)sizeof(double) +
            4 * target_rows * (int64_t)sizeof(double) + ferry_anderson_bytes(target_rows);
 }
 
@@ -181,56 +172,52 @@ static ferry_status plain_residual(accelerated *x)
     return FERRY_OK;
 }
 
-/* Collective. Column sums and goals after the plain step, by pieces. */
-static void sum_pieces(accelerated *x, double units)
+/* Collective. Column sums and goals after the plain step, by groups. */
+static void sum_groups(accelerated *x, double units)
 {
     const ferry_sinkhorn *s = x->s;
-    memset(x->sums, 0, (size_t)(2 * x->groups->pieces) * sizeof *x->sums);
+    const int64_t numbers = 2 * (int64_t)x->groups->count;
+    memset(x->sums, 0, (size_t)numbers * sizeof *x->sums);
     for (int64_t j = 0; j < s->targets; j++) {
         if (!(s->b[j] > 0)) continue;
-        int64_t *sum = x->sums + (ptrdiff_t)2 * x->groups->piece[j];
-        const double goal = goal_of(x, j, x->psi[j]);
+        int64_t *sum = x->sums + (ptrdiff_t)2 * x->groups->target_group[j];
         const double after = goal_of(x, j, x->psi[j] + x->residual[j]);
-        sum[0] += ferry_exact(usable(s->c[j], goal) ? s->c[j] * exp(x->residual[j]) : after, units);
+        const bool used = usable(s->c[j], goal_of(x, j, x->psi[j]));
+        sum[0] += ferry_exact(used ? s->c[j] * exp(x->residual[j]) : after, units);
         sum[1] += ferry_exact(after, units);
     }
-    if (s->grid->cols > 1) ferry_total_counts(&s->grid->across, x->sums, (int64_t)2 * x->groups->pieces);
+    if (s->grid->cols > 1) ferry_total_counts(&s->grid->across, x->sums, numbers);
 }
 
 /* Q, A, B of the balance; false where the integers of Q did not hold the mass. */
-static bool fold(accelerated *x, double units)
+static bool take_balance(accelerated *x, double units)
 {
-    const ferry_groups *groups = x->groups;
-    const int count = groups->count, columns = groups->columns;
+    const int count = x->groups->count;
+    const double mass = 1 / x->aggregate.units;
     ferry_balance *p = &x->balance;
     double total = 0, sum_b = 0;
-    memset(x->column, 0, (size_t)columns * sizeof *x->column);
-    memset(p->q, 0, (size_t)count * (size_t)count * sizeof *p->q);
-    memset(p->b, 0, (size_t)count * sizeof *p->b);
+    memset(x->column, 0, (size_t)count * sizeof *x->column);
     for (int k = 0; k < count; k++) {
-        const int64_t *row = x->aggregate.sums + (int64_t)k * columns;
         int64_t sum = 0;
-        for (int c = 0; c < columns; c++) {
-            sum += row[c];
-            x->column[c] += (double)row[c];
+        for (int l = 0; l < count; l++) {
+            const int64_t now = x->aggregate.sums[(int64_t)k * count + l];
+            sum += now;
+            x->column[l] += (double)now * mass;
+            p->q[(int64_t)k * count + l] = (double)now * mass;
         }
-        p->a[k] = (double)sum / x->aggregate.units;
+        p->a[k] = (double)sum * mass;
         total += p->a[k];
     }
-    for (int i = 0; i < groups->pieces; i++) {
-        const double sum = x->column[groups->piece_column[i]] / x->aggregate.units;
-        x->ratio[i] = sum > 0 ? (double)x->sums[2 * i] / units / sum : 0;
-        p->b[groups->piece_group[i]] += (double)x->sums[2 * i + 1] / units;
+    for (int l = 0; l < count; l++) {
+        p->b[l] = (double)x->sums[2 * l + 1] / units;
+        sum_b += p->b[l];
+        x->column[l] = x->column[l] > 0 ? (double)x->sums[2 * l] / units / x->column[l] : 0;
     }
-    for (int k = 0; k < count; k++) {
-        const int64_t *row = x->aggregate.sums + (int64_t)k * columns;
-        double *q = p->q + (int64_t)k * count;
-        for (int i = 0; i < groups->pieces; i++)
-            q[groups->piece_group[i]] += (double)row[groups->piece_column[i]] / x->aggregate.units * x->ratio[i];
-    }
-    for (int l = 0; l < count; l++) sum_b += p->b[l];
     for (int k = 0; k < count; k++)
-        for (int l = 0; l < count; l++) p->q[(int64_t)k * count + l] += 1e-14 * p->a[k] * p->b[l] / sum_b;
+        for (int l = 0; l < count; l++) {
+            double *q = &p->q[(int64_t)k * count + l];
+            *q = *q * x->column[l] + 1e-14 * p->a[k] * p->b[l] / sum_b;
+        }
     return fabs(total - x->mass) < 1e-2 * x->mass && sum_b > 0;
 }
 
@@ -241,9 +228,9 @@ static ferry_status balance(accelerated *x)
     const int count = x->groups->count;
     const double units = ferry_exact_units(x->mass > x->goal ? x->mass : x->goal);
     ferry_status status = FERRY_OK;
-    sum_pieces(x, units);
+    sum_groups(x, units);
     memset(x->v, 0, (size_t)count * sizeof *x->v);
-    if (world->rank == 0 && fold(x, units))
+    if (world->rank == 0 && take_balance(x, units))
         status = ferry_balance_solve(x->v, &x->balance, fmin(1e-3 * x->error, 1e-6));
     FERRY_TRY(ferry_agree(world, status));
     ferry_broadcast(world, x->v, (size_t)count * sizeof *x->v, 0);
@@ -273,7 +260,7 @@ static ferry_status step(accelerated *x)
     if (!x->plain) {
         FERRY_TRY(balance(x));
         for (int64_t j = 0; j < s->targets; j++)
-            if (s->b[j] > 0) x->residual[j] += x->v[x->groups->piece_group[x->groups->piece[j]]];
+            if (s->b[j] > 0) x->residual[j] += x->v[x->groups->target_group[j]];
         if (s->balanced) {
             FERRY_TRY(mean(&moved, x, x->residual, s->b));
             for (int64_t j = 0; j < s->targets; j++)

@@ -69,13 +69,13 @@ typedef void (*row_of)(double *out, const ferry_cost *cost, int64_t i);
 /* Sums [count][dim + 1] of weights and weighted rows, as exact integers; largest: of any coordinate, units: of masses
  */
 static void add_rows(int64_t *sums, const ferry_cost *cost, const double *weight, double tau, const int32_t *group,
-                     const int32_t *group_of, int64_t count, row_of row, double largest, double units, double *one)
+                     int64_t count, row_of row, double largest, double units, double *one)
 {
     const int dim = cost->dim;
     for (int64_t i = 0; i < count; i++) {
         if (!(weight[i] > 0)) continue;
         const double mass = pow(weight[i], tau);
-        int64_t *sum = sums + (int64_t)(group_of ? group_of[group[i]] : group[i]) * (dim + 1);
+        int64_t *sum = sums + (int64_t)group[i] * (dim + 1);
         row(one, cost, i);
         sum[0] += ferry_exact(mass, units);
         for (int k = 0; k < dim; k++) sum[k + 1] += ferry_exact(mass * (one[k] / largest), units);
@@ -122,9 +122,9 @@ static ferry_status find_sides(coarse *k, ferry_sinkhorn *s, const ferry_groups 
     largest = ferry_max_double(s->grid->world, largest);
     if (!(largest > 0)) largest = 1;
     const double units[2] = {ferry_exact_units(total[0]), ferry_exact_units(total[1])};
-    add_rows(sums, cost, s->a, s->tau_a, groups->group, NULL, s->sources, ferry_source_row, largest, units[0], one);
-    add_rows(sums + width, cost, s->b, s->tau_b, groups->piece, groups->piece_group, s->targets, ferry_target_row,
-             largest, units[1], one);
+    add_rows(sums, cost, s->a, s->tau_a, groups->group, s->sources, ferry_source_row, largest, units[0], one);
+    add_rows(sums + width, cost, s->b, s->tau_b, groups->target_group, s->targets, ferry_target_row, largest, units[1],
+             one);
     ferry_total_counts(&s->grid->down, sums, width);
     ferry_total_counts(&s->grid->across, sums + width, width);
     take_side(&k->x, sums, k->count, k->dim, largest, units[0]);

@@ -104,6 +104,8 @@ FERRY_API void ferry_panel_row_max(double *max, ferry_panel *panel, const ferry_
                                    const double *f, const ferry_target *target);
 /** Local. c [columns] += sum_i q_i P_ij, q [24]. */
 FERRY_API void ferry_panel_columns(double *c, const ferry_panel *panel, const double *q);
+/** Local. Row sums [24] of the plan over the lanes of one unit where mask [32] is 1 (0 elsewhere). */
+FERRY_API void ferry_panel_part_sums(double *sums, const ferry_panel *panel, int64_t unit, const float *mask);
 /** Local. The same for units first ... first + units - 1 only (c still begins at column 0). */
 FERRY_API void ferry_panel_columns_part(double *c, const ferry_panel *panel, const double *q, int64_t first,
                                         int64_t units);

@@ -170,7 +170,7 @@ static ferry_status label_targets(int32_t *all, const ferry_groups *groups, cons
 
 /* --- the new order --- */
 
-/* first [count + 1]: the first place of each group. old, place of this rank's targets. */
+/* first [count + 1]: scratch. old, place, target_group of this rank's targets. */
 static void put_in_order(ferry_groups *out, int64_t *first, const int32_t *label, const ferry_grid *grid)
 {
     const int64_t m = grid->target.blocks.rows, here = grid->target_first;
@@ -180,72 +180,52 @@ static void put_in_order(ferry_groups *out, int64_t *first, const int32_t *label
     for (int64_t j = 0; j < m; j++) {
         const int64_t place = first[label[j]]++;
         if (j >= here && j < here + grid->target_rows) out->place[j - here] = place;
-        if (place >= here && place < here + grid->target_rows) out->old[place - here] = j;
+        if (place < here || place >= here + grid->target_rows) continue;
+        out->old[place - here] = j;
+        out->target_group[place - here] = label[j];
     }
-    for (int g = out->count; g > 0; g--) first[g] = first[g - 1]; /* they have moved to the next group's */
-    first[0] = 0;
 }
 
-/* Group of the target at that place; *at is moved from an earlier one. */
-static int group_at(int *at, const int64_t *first, int64_t place)
+/* The parts of the unit whose first target is `first`. */
+static int add_parts(ferry_groups *out, int parts, int64_t first, int64_t present)
 {
-    while (first[*at + 1] <= place) ++*at;
-    return *at;
-}
-
-/* Local. Columns of Q and their pieces, over all units of the problem; what is here of them. */
-static ferry_status find_pieces(ferry_groups *out, const int64_t *first, const ferry_grid *grid)
-{
-    const int64_t m = grid->target.blocks.rows;
-    int at = 0, begin = 0;
-    const int most = 3 * out->count; /* every place where a group begins makes at most one mixed unit, with one more
-                                        piece than it has beginnings */
-    FERRY_TRY(ferry_alloc(&out->piece_group, most));
-    FERRY_TRY(ferry_alloc(&out->piece_column, most));
-    for (int g = 0; g < out->count; g++) out->piece_group[g] = out->piece_column[g] = g;
-    out->columns = out->pieces = out->count;
-    for (int64_t u = 0; u < m; u += COLUMNS) {
-        const int64_t end = u + COLUMNS < m ? u + COLUMNS : m;
-        const int before = group_at(&begin, first, u);
-        at = begin;
-        const bool mixed = group_at(&at, first, end - 1) != before;
-        int piece = before, last = -1;
-        for (int64_t place = u; place < end; place++) {
-            const int group = group_at(&begin, first, place);
-            if (mixed && group != last) {
-                piece = out->pieces++;
-                out->piece_group[piece] = last = group;
-                out->piece_column[piece] = out->columns;
-            }
-            if (place >= grid->target_first && place < grid->target_first + grid->target_rows)
-                out->piece[place - grid->target_first] = piece;
-        }
-        out->columns += mixed;
+    for (int64_t lane = 0; lane < present; lane++) {
+        const int32_t group = out->target_group[first + lane];
+        if (lane == 0 || group != out->target_group[first + lane - 1]) out->part_group[parts++] = group;
+        out->part_mask[(int64_t)(parts - 1) * COLUMNS + lane] = 1;
     }
-    return FERRY_OK;
+    return parts;
 }
 
-/* Local. Runs: units side by side that count in the same column, none across canonical blocks. */
+/* Local. Runs: units side by side that lie in one group, none across canonical blocks; units of several groups alone.
+ */
 static ferry_status find_runs(ferry_groups *out)
 {
     ferry_cost *cost = &out->cost;
-    int block = 0, last = -1;
+    const int64_t targets = cost->grid->target_rows, most = cost->units + 2 * (int64_t)out->count;
+    int block = 0, parts = 0, last = -1; /* last: the group of the run so far, -1 where a new one must begin */
     FERRY_TRY(ferry_alloc(&cost->run, cost->units + 1));
-    FERRY_TRY(ferry_alloc(&out->run_column, cost->units));
+    FERRY_TRY(ferry_alloc(&out->run_part, cost->units + 1));
+    FERRY_TRY(ferry_alloc(&out->part_group, most));
+    FERRY_TRY(ferry_alloc(&out->part_mask, most * COLUMNS));
     cost->runs = 0;
     for (int64_t u = 0; u < cost->units; u++) {
-        const int column = out->piece_column[out->piece[u * COLUMNS]];
+        const int64_t first = u * COLUMNS, left = targets - first, present = left < COLUMNS ? left : COLUMNS;
+        const int32_t group = out->target_group[first];
+        const bool mixed = group != out->target_group[first + present - 1];
         if (u == cost->unit[block]) {
             block++;
             last = -1;
         }
-        if (column != last) {
-            out->run_column[cost->runs] = column;
-            cost->run[cost->runs++] = u;
+        if (mixed || group != last) {
+            cost->run[cost->runs] = u;
+            out->run_part[cost->runs++] = parts;
+            parts = add_parts(out, parts, first, present);
         }
-        last = column;
+        last = mixed ? -1 : group;
     }
     cost->run[cost->runs] = cost->units;
+    out->run_part[cost->runs] = parts;
     return FERRY_OK;
 }
 
@@ -411,7 +391,7 @@ static ferry_status begin(ferry_groups *out, const ferry_cost *cost)
 {
     const ferry_grid *grid = cost->grid;
     FERRY_TRY(ferry_alloc(&out->group, grid->source_rows));
-    FERRY_TRY(ferry_alloc(&out->piece, cost->columns));
+    FERRY_TRY(ferry_alloc(&out->target_group, grid->target_rows));
     FERRY_TRY(ferry_alloc(&out->old, grid->target_rows));
     return ferry_alloc(&out->place, grid->target_rows);
 }
@@ -421,7 +401,6 @@ static ferry_status order(ferry_groups *out, const int32_t *label, const ferry_g
     FERRY_AUTO int64_t *first = NULL;
     FERRY_TRY(ferry_alloc(&first, (int64_t)out->count + 1));
     put_in_order(out, first, label, grid);
-    FERRY_TRY(find_pieces(out, first, grid));
     return find_runs(out);
 }
 
@@ -454,10 +433,10 @@ void ferry_groups_close(ferry_groups *groups)
     ferry_clusters_close(&groups->clusters);
     free(groups->cost.run);
     free(groups->group);
-    free(groups->run_column);
-    free(groups->piece);
-    free(groups->piece_group);
-    free(groups->piece_column);
+    free(groups->target_group);
+    free(groups->run_part);
+    free(groups->part_group);
+    free(groups->part_mask);
     free(groups->old);
     free(groups->place);
     memset(groups, 0, sizeof *groups);

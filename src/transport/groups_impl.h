@@ -1,11 +1,11 @@
 /** groups_impl.h - cells of both sides in groups of near cells, and the target side in the order of its groups (not
  *  installed).
  *
- *  Q [source group][column] = the plan's mass, wanted after every pass. Rows stay where they are: a row's sums over
- * runs of target units (cost_impl.h) are known from its evaluation, and are counted under its group. Targets are put in
- * the order of their groups over the whole problem, so a run of units lies in one group; a unit of 32 targets that
- * holds several groups is a run, and a column of Q, of its own, and is shared out by the column sums (accelerate.c).
- *  Masses are added as integers (ferry_exact), so that no order of additions needs to be kept. */
+ *  Q [source group][target group] = the plan's mass, wanted after every pass. Rows stay where they are: a row's sums
+ *  over runs of target units (cost_impl.h) are known from its evaluation, and are counted under its group. Targets are
+ *  put in the order of their groups over the whole problem, so that most runs lie in one group; a unit that holds
+ * several is a run of its own and is summed part by part. Masses are added as integers (ferry_exact), so that no order
+ * of additions needs to be kept. */
 #ifndef FERRY_GROUPS_IMPL_H
 #define FERRY_GROUPS_IMPL_H
 #include "cost_impl.h"
@@ -16,16 +16,14 @@ typedef struct ferry_groups {
     ferry_cost cost;     /* the cost given, with the targets in the new order: borrows all but y..., run */
     ferry_window window; /* what its y... point to */
     ferry_clusters clusters;
-    int count;            /* groups, of both sides */
-    int columns;          /* of Q: groups, then mixed units */
-    int pieces;           /* parts of columns that lie in one group; the first `count` are the groups' pure units */
-    int32_t *group;       /* [sources here] */
-    int32_t *run_column;  /* [runs] of cost */
-    int32_t *piece;       /* [targets here, new order] */
-    int32_t *piece_group; /* [pieces] */
-    int32_t *piece_column;
-    int64_t *old;   /* [targets here] number (in the problem) of the target at each new place */
-    int64_t *place; /* [targets here, order of the caller] new place (in the problem) of each target */
+    int count;             /* groups, of both sides */
+    int32_t *group;        /* [sources here] */
+    int32_t *target_group; /* [targets here, new order] */
+    int32_t *run_part;     /* [runs + 1] first part of each run of cost */
+    int32_t *part_group;   /* [parts] */
+    float *part_mask;      /* [parts][32] 1 in the lanes of the part; meant for runs of several parts */
+    int64_t *old;          /* [targets here] number (in the problem) of the target at each new place */
+    int64_t *place;        /* [targets here, order of the caller] new place (in the problem) of each target */
 } ferry_groups;
 
 /** Collective. At most `most` groups by k-means of a sample drawn by `seed`. cost is borrowed until close. The same for

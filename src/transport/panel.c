@@ -1,10 +1,9 @@
 /* Tiles of the plan, in float through the device table, in double by a plain reference.
  *
  * P_ij = 2^s_ij with s_ij = k (f_i + g_j - C_ij), k = log2(e) / epsilon. For linear tiles
- *   s_ij = <x'_i, y_j> + alpha_i + beta_j,  x' = k inv_scale factor x,  alpha_i = k (f_i - inv_scale (offset +
- * norm_i)), with x scaled panel by panel (24 dim products against 24 dim columns: nothing), so that one packed copy
- * serves every epsilon. alpha and beta are formed in double and rounded once; what rounding took is kept for the
- * solver. */
+ *   s_ij = <x'_i, y_j> + alpha_i + beta_j,  x' = k inv_scale factor x,  alpha_i = k (f_i - inv_scale norm_i), with x
+ * scaled panel by panel (24 dim products against 24 dim columns: nothing), so that one packed copy serves every
+ * epsilon. alpha and beta are formed in double and rounded once; what rounding took is kept for the solver. */
 #include "cost_impl.h"
 #include <math.h>
 #include <string.h>
@@ -348,6 +347,19 @@ void ferry_panel_columns_part(double *c, const ferry_panel *panel, const double 
 void ferry_panel_columns(double *c, const ferry_panel *panel, const double *q)
 {
     ferry_panel_columns_part(c, panel, q, 0, panel->units);
+}
+
+void ferry_panel_part_sums(double *sums, const ferry_panel *panel, int64_t unit, const float *mask)
+{
+    if (panel->f) {
+        panel->cost->options.kernels->part_sums(sums, panel->f + unit * TILE, mask);
+        return;
+    }
+    for (int i = 0; i < ROWS; i++) {
+        const double *p = panel->d + unit * TILE + i * COLUMNS;
+        sums[i] = 0;
+        for (int j = 0; j < COLUMNS; j++) sums[i] += (double)mask[j] * p[j];
+    }
 }
 
 /* (m, t) of a column takes the 24 exponents in: M = max(m, ceil(max_i s_i)), t = t 2^(m - M) + sum_i 2^(s_i - M) */

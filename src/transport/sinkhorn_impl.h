@@ -6,11 +6,9 @@
 FERRY_BEGIN
 /** Mass between groups of sources and groups of targets, added up in a pass (groups_impl.h). */
 typedef struct ferry_aggregate {
-    const int32_t *group;      /* [sources] row of Q that a source counts in */
-    const int32_t *run_column; /* [runs of the cost] column of Q that a run counts in */
-    int columns;
-    int64_t size;  /* numbers of Q: rows * columns */
+    const struct ferry_groups *groups;
     double units;  /* whole numbers per mass */
+    int64_t size;  /* numbers of Q: groups * groups */
     int64_t *sums; /* [threads][size] */
 } ferry_aggregate;
 

@@ -98,17 +98,34 @@ static void tree(double *vectors, int count, int64_t length)
             for (int64_t e = 0; e < length; e++) vectors[b * length + e] += vectors[(b + step) * length + e];
 }
 
-/* q_i times the row's sums over runs, counted under the row's group. */
+/* q_i times sums [24] of the rows over a part of the targets, under the rows' groups. */
+static void count_part(int64_t *to, const ferry_aggregate *a, const int32_t *group, int rows, const double *q,
+                       const double *sums, int part)
+{
+    const int count = a->groups->count;
+    for (int i = 0; i < rows; i++)
+        to[(int64_t)group[i] * count + a->groups->part_group[part]] += ferry_exact(sums[i], q[i] * a->units);
+}
+
+/* The mass of a panel between groups. The last part of a unit that holds several is what the others leave. */
 static void add_aggregate(ferry_sinkhorn *s, const ferry_panel *panel, int64_t index, const double *q, int thread)
 {
     const ferry_aggregate *a = s->aggregate;
     if (!a) return;
-    for (int i = 0; i < ROWS && index * ROWS + i < s->sources; i++) {
-        if (q[i] == 0) continue;
-        int64_t *to = a->sums + thread * a->size + (int64_t)a->group[index * ROWS + i] * a->columns;
-        const double units = q[i] * a->units;
-        for (int r = 0; r < s->cost->runs; r++)
-            to[a->run_column[r]] += ferry_exact(panel->run_sums[r * ROWS + i], units);
+    const ferry_groups *groups = a->groups;
+    const int32_t *group = groups->group + index * ROWS;
+    const int rows = (int)(s->sources - index * ROWS < ROWS ? s->sources - index * ROWS : ROWS);
+    int64_t *to = a->sums + thread * a->size;
+    for (int r = 0; r < s->cost->runs; r++) {
+        double left[ROWS], part[ROWS];
+        const int last = groups->run_part[r + 1] - 1;
+        memcpy(left, panel->run_sums + (int64_t)r * ROWS, sizeof left);
+        for (int p = groups->run_part[r]; p < last; p++) {
+            ferry_panel_part_sums(part, panel, s->cost->run[r], groups->part_mask + (int64_t)p * COLUMNS);
+            for (int i = 0; i < ROWS; i++) left[i] = left[i] > part[i] ? left[i] - part[i] : 0;
+            count_part(to, a, group, rows, q, part, p);
+        }
+        count_part(to, a, group, rows, q, left, last);
     }
 }
 
