@@ -2,20 +2,20 @@
  *
  * Seeding (Arthur, Vassilvitskii 2007, greedy): the next centre is drawn with probability proportional to D^2, the
  * squared distance to the nearest centre so far, and of several drawn the one that lowers sum D^2 most is taken. Drawn
- * by the panel (24 at once, of which the best few are taken one after the other, each with the distances left by those
- * before), so that distances are one product of matrices. It never misses an isolated group, which matters here more
- * than fine centres. */
+ * by the panel (24 at once: two choices of 12, the second with the distances that the first has left), so that
+ * distances are one product of matrices. It does not miss an isolated group, which matters here more than fine centres.
+ */
 #include "math/cluster.h"
 #include "math/random.h"
 #include "mpi/memory.h"
 #include <math.h>
 #include <string.h>
 
-#define ROWS     FERRY_SOURCE_UNIT
-#define COLUMNS  FERRY_TARGET_UNIT
-#define TILE     ((int64_t)ROWS * COLUMNS)
-#define SEEDS    2000 /* rows that seeding looks at */
-#define ACCEPTED 4    /* centres taken from a panel of candidates */
+#define ROWS    FERRY_SOURCE_UNIT
+#define COLUMNS FERRY_TARGET_UNIT
+#define TILE    ((int64_t)ROWS * COLUMNS)
+#define SEEDS   2000 /* rows that seeding looks at */
+#define CHOICE  12   /* candidates for one centre */
 
 static float squared_norm(const float *row, int dim)
 {
@@ -217,17 +217,17 @@ static int seed_centres(float *centres, seeding *s, int most, uint64_t seed, con
     memcpy(centres, s->rows + pick[0] * s->dim, (size_t)s->dim * sizeof *centres);
     for (found = 1; found < most && draw(pick, s, seed, &counter);) {
         measure(s, pick, kernels);
-        for (int t = 0; t < ACCEPTED && found < most; t++) {
-            int best = 0;
+        for (int from = 0; from < ROWS && found < most; from += CHOICE) {
+            int best = from;
             double least = INFINITY;
-            for (int i = 0; i < ROWS; i++) {
+            for (int i = from; i < from + CHOICE; i++) {
                 const double sum = sum_with(s, i);
                 if (sum < least) {
                     least = sum;
                     best = i;
                 }
             }
-            if (!(s->near[pick[best]] > 0)) break; /* a centre already */
+            if (!(s->near[pick[best]] > 0)) continue; /* a centre already */
             accept(s, best);
             s->near[pick[best]] = 0; /* exactly, whatever rounding made of it */
             memcpy(centres + (int64_t)found++ * s->dim, s->rows + pick[best] * s->dim,

@@ -14,7 +14,7 @@
 #define COLUMNS FERRY_TARGET_UNIT
 #define TILE    ((int64_t)ROWS * COLUMNS)
 #define SAMPLE  20 /* cells of the sample per group */
-#define STEPS   2  /* of Lloyd */
+#define STEPS   1  /* of Lloyd */
 
 void ferry_source_row(double *out, const ferry_cost *cost, int64_t i)
 {
