@@ -183,7 +183,7 @@ static void agree(problem *p, double epsilon, double tau_a, double tau_b, const 
 }
 static void agreement(void)
 {
-    problem p = make(520, 480, 9, 1.2);
+    problem p = make(410, 440, 9, 1.2);
     agree(&p, 0.05, 1, 1, "balanced");
     agree(&p, 0.02, 1, 1, "balanced");
     agree(&p, 0.01, 0.95, 0.9, "unbalanced");
@@ -195,7 +195,8 @@ static void agreement(void)
     for (int64_t j = 0; j < p.m; j++) p.b[j] = j % 11 == 0 || j >= 400 ? 0 : 1 + (double)(j % 3);
     for (int64_t i = 0; i < p.n; i++) sum += p.a[i];
     for (int64_t j = 0; j < p.m; j++) total += p.b[j];
-    for (int64_t j = 0; j < p.m; j++) p.b[j] *= sum / total;
+    for (int64_t i = 0; i < p.n; i++) p.a[i] *= 3 / sum;
+    for (int64_t j = 0; j < p.m; j++) p.b[j] *= 3 / total;
     agree(&p, 0.05, 1, 1, "zero weights, mass not 1");
     agree(&p, 0.03, 0.9, 0.95, "zero weights");
     p.cost.kind = FERRY_COST_COSINE;
@@ -264,7 +265,7 @@ static void hard(problem *p, const char *what)
     const ferry_status want = solve_by(&plain, p, FERRY_SOLVER_SINKHORN);
     const ferry_status got = solve_by(&fast, p, FERRY_SOLVER_AUTO);
     const int before = test_failures;
-    CHECK(got == FERRY_OK || got == want);
+    CHECK(got == want);
     CHECK(fast.p.converged || !plain.p.converged);
     CHECK(!fast.p.converged || fast.p.marginal_error < p->options.threshold);
     if (before != test_failures || getenv("FERRY_TEST_TALK"))

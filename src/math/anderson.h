@@ -30,8 +30,8 @@ FERRY_API void ferry_anderson_close(ferry_anderson *anderson);
 /** Local. Bytes of it. */
 FERRY_API int64_t ferry_anderson_bytes(int64_t count);
 /** Collective over world (Local without shards). x [count] -> the next x; r [count] its residual, error the size of it
- *  by the caller's measure. mix: extrapolate, else x + r. An error above 2.5 times the best goes back to the best
- * point's plain step and forgets. The status is this rank's. */
+ *  by the caller's measure. mix: extrapolate, else x + r; so is a mixed step that strays from it by more than 20. An
+ * error above 2.5 times the best goes back to the best point's plain step and forgets. The status is this rank's. */
 FERRY_API ferry_status ferry_anderson_step(double *x, ferry_anderson *anderson, const double *r, double error,
                                            bool mix);
 FERRY_END

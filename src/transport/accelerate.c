@@ -21,7 +21,6 @@
 #include <math.h>
 #include <string.h>
 
-#define CLIP      1e6   /* of b / c in one step */
 #define MIX_BELOW 0.3   /* relative error from which on steps are mixed */
 #define PATIENCE  40    /* passes without a better point, then plain steps */
 #define RESTARTS  10    /* as many, then plain steps */
@@ -159,7 +158,7 @@ static ferry_status plain_residual(accelerated *x)
         if (!usable(s->c[j], goal))
             lost = 1;
         else
-            x->residual[j] = tb * log(x->plain ? goal / s->c[j] : fmin(fmax(goal / s->c[j], 1 / CLIP), CLIP));
+            x->residual[j] = tb * log(goal / s->c[j]);
     }
     if (s->grid->cols > 1) lost = ferry_max(&s->grid->across, lost);
     if (!lost) return FERRY_OK;
@@ -279,16 +278,29 @@ static ferry_status step(accelerated *x)
 
 /* --- the loop --- */
 
+static void take_psi(accelerated *x)
+{
+    const ferry_sinkhorn *s = x->s;
+    for (int64_t j = 0; j < s->targets; j++) x->psi[j] = s->b[j] > 0 ? s->g[j] / s->epsilon : 0;
+}
+/* Collective. psi as the plain iteration begins. */
+static ferry_status first_psi(accelerated *x)
+{
+    FERRY_TRY(ferry_sinkhorn_first_g(x->s));
+    take_psi(x);
+    return FERRY_OK;
+}
+
 /* Collective. psi and f of the first pass. */
 static ferry_status begin(accelerated *x)
 {
     ferry_sinkhorn *s = x->s;
     const ferry_transport_options *o = s->options;
-    if (!o->f && !o->g)
-        FERRY_TRY(ferry_coarse_start(s, x->groups));
-    else if (o->f)
-        FERRY_TRY(ferry_sinkhorn_first_g(s)); /* a g given without f is used as it is */
-    for (int64_t j = 0; j < s->targets; j++) x->psi[j] = s->b[j] > 0 ? s->g[j] / s->epsilon : 0;
+    if (!o->f && !o->g) FERRY_TRY(ferry_coarse_start(s, x->groups));
+    if (o->f)
+        FERRY_TRY(first_psi(x));
+    else
+        take_psi(x); /* a g given without f is used as it is */
     for (int64_t i = 0; i < s->sources; i++)
         s->work[i] = s->a[i] > 0 ? s->a[i] * exp(-x->ka * s->f[i] / s->epsilon) : 0;
     return ferry_sinkhorn_source_sum(&x->mass, s, s->work);
@@ -303,16 +315,34 @@ static bool settled(accelerated *x)
     return fabs(left) < fmax(10 * s->options->threshold, 1e-4) || x->extra++ >= EXTRA;
 }
 
-/* Local, the same on all ranks. */
-static void watch(accelerated *x, int iterations)
+/* Collective. Plain steps from the best point on, or from the plain iteration's beginning where there is none. */
+static ferry_status give_up(accelerated *x, int iterations)
 {
-    if (x->plain || (x->since_best < PATIENCE && x->mixing.restarts < RESTARTS)) return;
-    ferry_log(x->s->grid->world, FERRY_INFO,
-              "accelerated steps do not help any more: plain iterations from the best point (error %.2e) after "
-              "iteration %d",
+    ferry_sinkhorn *s = x->s;
+    ferry_log(s->grid->world, FERRY_INFO,
+              "accelerated steps do not help: plain iterations from the best point (error %.2e) after iteration %d",
               x->best_error, iterations);
     x->plain = true;
-    memcpy(x->psi, x->best, (size_t)x->s->targets * sizeof *x->psi);
+    if (x->best_error < INFINITY) {
+        memcpy(x->psi, x->best, (size_t)s->targets * sizeof *x->psi);
+        return FERRY_OK;
+    }
+    for (int64_t i = 0; i < s->sources; i++)
+        if (s->a[i] > 0) s->f[i] = s->options->f ? s->options->f[i] : 0;
+    return first_psi(x);
+}
+
+/* Collective. *again: the next pass is at another point than the step's. */
+static ferry_status watch(bool *again, accelerated *x, int iterations)
+{
+    *again = !x->plain && (!isfinite(x->error) || x->since_best >= PATIENCE || x->mixing.restarts >= RESTARTS);
+    if (*again) return give_up(x, iterations);
+    if (!isfinite(x->error))
+        return ferry_fail(FERRY_E_NUMERIC,
+                          "after %d iterations the potentials are no longer finite: raise epsilon (%g), or use "
+                          "--precision double",
+                          iterations, x->s->epsilon);
+    return FERRY_OK;
 }
 
 /* Collective. */
@@ -324,6 +354,7 @@ static ferry_status loop(ferry_potentials *out, accelerated *x)
     FERRY_TRY(begin(x));
     for (int it = 1;; it++) {
         double error;
+        bool again;
         if (it == most && x->best_error < INFINITY) /* the last one: the best point */
             memcpy(x->psi, x->best, (size_t)s->targets * sizeof *x->psi);
         FERRY_TRY(pass(x));
@@ -336,9 +367,8 @@ static ferry_status loop(ferry_potentials *out, accelerated *x)
             if (it >= most) break;
         }
         ferry_sinkhorn_progress(s, out, it);
-        const bool plain = x->plain;
-        watch(x, it);
-        if (plain == x->plain) FERRY_TRY(step(x));
+        FERRY_TRY(watch(&again, x, it));
+        if (!again) FERRY_TRY(step(x));
     }
     return FERRY_OK;
 }

@@ -298,41 +298,92 @@ static double farthest(const double *values, int n)
     return most;
 }
 
+/* The reference moves by du, dv. */
+static void move(coarse *k, const double *du, const double *dv)
+{
+    for (int g = 0; g < k->count; g++) {
+        k->u[g] += du[g];
+        k->v[g] += dv[g];
+    }
+}
+
+/* Local. From the reference by products and mixing; error of the point where u, v are left: the best seen. */
+static ferry_status mix(double *error, coarse *k, double tau_a, double tau_b, const double *la, const double *lb)
+{
+    const int n = k->count;
+    double *dv = k->room + 2 * n, *residual = k->room + 3 * n;
+    ferry_anderson mixing = {0};
+    FERRY_AUTO double *du = NULL;
+    FERRY_AUTO double *best = NULL; /* u, v */
+    FERRY_TRY(ferry_alloc(&du, n));
+    FERRY_TRY(ferry_alloc(&best, 2 * (int64_t)n));
+    ferry_status status = ferry_anderson_open(&mixing, n, k->y.mass, NULL, NULL, FERRY_REDUCE_TREE);
+    *error = INFINITY;
+    for (int g = 0; g < n; g++) dv[g] = 0;
+    for (int step = 0; step < MOST && status == FERRY_OK && !(*error < TOLERANCE); step++) {
+        const double now = product_round(du, residual, k, dv, tau_a, tau_b);
+        if (!isfinite(now)) break;
+        if (now < *error) {
+            *error = now;
+            for (int g = 0; g < n; g++) {
+                best[g] = k->u[g] + du[g];
+                best[n + g] = k->v[g] + dv[g] + residual[g];
+            }
+        }
+        if (farthest(du, n) > FAR || farthest(dv, n) > FAR) {
+            for (int g = 0; g < n; g++) dv[g] += residual[g];
+            move(k, du, dv);
+            for (int g = 0; g < n; g++) dv[g] = 0;
+            absorb(k, la, lb);
+            ferry_anderson_close(&mixing);
+            status = ferry_anderson_open(&mixing, n, k->y.mass, NULL, NULL, FERRY_REDUCE_TREE);
+        } else {
+            status = ferry_anderson_step(dv, &mixing, residual, now, now < 0.5);
+        }
+    }
+    ferry_anderson_close(&mixing);
+    if (*error < INFINITY) {
+        memcpy(k->u, best, (size_t)n * sizeof *best);
+        memcpy(k->v, best + n, (size_t)n * sizeof *best);
+    }
+    return status;
+}
+
+/* Local. v by Newton's steps, u in logarithms: for what mixing did not solve, such as distant parts with other masses.
+ */
+static ferry_status balance(coarse *k, double tau_a, double tau_b, const double *la, const double *lb)
+{
+    const int n = k->count;
+    const double ka = (1 - tau_a) / tau_a, kb = (1 - tau_b) / tau_b;
+    double *v = k->room + 2 * n;
+    FERRY_AUTO double *masses = NULL;
+    FERRY_TRY(ferry_alloc(&masses, 2 * (int64_t)n));
+    absorb(k, la, lb);
+    for (int g = 0; g < n; g++) {
+        masses[g] = k->x.mass[g] * exp(-ka * k->u[g]);
+        masses[n + g] = k->y.mass[g] * exp(-kb * k->v[g]);
+    }
+    ferry_balance problem = {n, k->w, masses, masses + n, tau_a, tau_b};
+    FERRY_TRY(ferry_balance_solve(v, &problem, TOLERANCE));
+    for (int g = 0; g < n; g++) k->v[g] += v[g];
+    log_round(k, tau_a, tau_b, la, lb);
+    return FERRY_OK;
+}
+
 /* Local. u, v. */
 static ferry_status solve_coarse(coarse *k, double tau_a, double tau_b)
 {
     const int n = k->count;
-    double *la = k->room, *lb = la + n, *dv = lb + n, *residual = dv + n;
-    FERRY_AUTO double *du = NULL;
-    ferry_anderson mixing = {0};
-    FERRY_TRY(ferry_alloc(&du, n));
+    double *la = k->room, *lb = la + n, error;
     for (int g = 0; g < n; g++) {
         la[g] = k->x.mass[g] > 0 ? log(k->x.mass[g]) : -INFINITY;
         lb[g] = k->y.mass[g] > 0 ? log(k->y.mass[g]) : -INFINITY;
-        dv[g] = k->v[g] = 0;
+        k->v[g] = 0;
     }
     for (int round = 0; round < LOG_ROUNDS; round++) log_round(k, tau_a, tau_b, la, lb);
     absorb(k, la, lb);
-    ferry_status status = ferry_anderson_open(&mixing, n, k->y.mass, NULL, NULL, FERRY_REDUCE_TREE);
-    for (int step = 0; step < MOST && status == FERRY_OK; step++) {
-        const double error = product_round(du, residual, k, dv, tau_a, tau_b);
-        const bool done = error < TOLERANCE || step == MOST - 1;
-        if (done || farthest(du, n) > FAR || farthest(dv, n) > FAR) {
-            for (int g = 0; g < n; g++) {
-                k->u[g] += du[g];
-                k->v[g] += dv[g] + residual[g];
-                dv[g] = 0;
-            }
-            if (done) break;
-            absorb(k, la, lb);
-            ferry_anderson_close(&mixing);
-            status = ferry_anderson_open(&mixing, n, k->y.mass, NULL, NULL, FERRY_REDUCE_TREE);
-            continue;
-        }
-        status = ferry_anderson_step(dv, &mixing, residual, error, error < 0.5);
-    }
-    ferry_anderson_close(&mixing);
-    return status;
+    FERRY_TRY(mix(&error, k, tau_a, tau_b, la, lb));
+    return error > 10 * TOLERANCE ? balance(k, tau_a, tau_b, la, lb) : FERRY_OK;
 }
 
 /* --- extension to all cells --- */

@@ -42,11 +42,13 @@ ferry_status ferry_groups_restore(double *out, const ferry_groups *groups, const
 void ferry_source_row(double *out, const ferry_cost *cost, int64_t i);
 void ferry_target_row(double *out, const ferry_cost *cost, int64_t j);
 
-/** Local. value / unit, cut to a whole number: sums of such numbers do not depend on the order of additions. */
+/** Local. value >= 0 or any value in units, rounded to a whole number: sums of such numbers do not depend on the order
+ * of additions. */
 static inline int64_t ferry_exact(double value, double per_unit)
 {
     const double scaled = value * per_unit;
-    return scaled < 0x1p61 ? scaled > -0x1p61 ? (int64_t)scaled : -((int64_t)1 << 61) : (int64_t)1 << 61;
+    return scaled < 0x1p61 ? scaled > -0x1p61 ? (int64_t)(scaled + (scaled < 0 ? -0.5 : 0.5)) : -((int64_t)1 << 61)
+                           : (int64_t)1 << 61;
 }
 /** Local. Units for numbers that add up to about `total`: 2^50 of them, so that sums may be 2^12 times larger. */
 static inline double ferry_exact_units(double total)
