@@ -11,6 +11,7 @@
 #include "cost_impl.h"
 #include "math/cluster.h"
 #include <math.h>
+#include <string.h>
 FERRY_BEGIN
 typedef struct ferry_groups {
     ferry_cost cost;     /* the cost given, with the targets in the new order: borrows all but y..., run */
@@ -49,6 +50,16 @@ static inline int64_t ferry_exact(double value, double per_unit)
     const double scaled = value * per_unit;
     return scaled < 0x1p61 ? scaled > -0x1p61 ? (int64_t)(scaled + (scaled < 0 ? -0.5 : 0.5)) : -((int64_t)1 << 61)
                            : (int64_t)1 << 61;
+}
+/** Local. The same for value >= 0 of at most 2^51 units (more are cut to that), without branches: what is added to 1.5
+ *  2^52 stands in the low bits of the sum. */
+static inline int64_t ferry_exact_part(double value, double per_unit)
+{
+    const double base = 0x1.8p52, scaled = value * per_unit, sum = (scaled < 0x1p51 ? scaled : 0x1p51) + base;
+    int64_t bits, base_bits;
+    memcpy(&bits, &sum, sizeof bits);
+    memcpy(&base_bits, &base, sizeof base_bits);
+    return bits - base_bits;
 }
 /** Local. Units for numbers that add up to about `total`: 2^50 of them, so that sums may be 2^12 times larger. */
 static inline double ferry_exact_units(double total)

@@ -98,13 +98,13 @@ static void tree(double *vectors, int count, int64_t length)
             for (int64_t e = 0; e < length; e++) vectors[b * length + e] += vectors[(b + step) * length + e];
 }
 
-/* q_i times sums [24] of the rows over a part of the targets, under the rows' groups. */
-static void count_part(int64_t *to, const ferry_aggregate *a, const int32_t *group, int rows, const double *q,
-                       const double *sums, int part)
+/* units [24] times sums [24] of the rows over a part of the targets, under the rows' groups: rows [24] are where those
+ * begin in Q. */
+static void count_part(int64_t *const *row, int rows, const double *units, const double *sums, int32_t group)
 {
-    const int count = a->groups->count;
-    for (int i = 0; i < rows; i++)
-        to[(int64_t)group[i] * count + a->groups->part_group[part]] += ferry_exact(sums[i], q[i] * a->units);
+    int64_t whole[ROWS];
+    for (int i = 0; i < ROWS; i++) whole[i] = ferry_exact_part(sums[i], units[i]);
+    for (int i = 0; i < rows; i++) row[i][group] += whole[i];
 }
 
 /* The mass of a panel between groups. The last part of a unit that holds several is what the others leave. */
@@ -113,9 +113,12 @@ static void add_aggregate(ferry_sinkhorn *s, const ferry_panel *panel, int64_t i
     const ferry_aggregate *a = s->aggregate;
     if (!a) return;
     const ferry_groups *groups = a->groups;
-    const int32_t *group = groups->group + index * ROWS;
     const int rows = (int)(s->sources - index * ROWS < ROWS ? s->sources - index * ROWS : ROWS);
-    int64_t *to = a->sums + thread * a->size;
+    int64_t *row[ROWS] = {0};
+    double units[ROWS];
+    for (int i = 0; i < ROWS; i++) units[i] = q[i] * a->units;
+    for (int i = 0; i < rows; i++)
+        row[i] = a->sums + thread * a->size + (int64_t)groups->group[index * ROWS + i] * groups->count;
     for (int r = 0; r < s->cost->runs; r++) {
         double left[ROWS], part[ROWS];
         const int last = groups->run_part[r + 1] - 1;
@@ -123,9 +126,9 @@ static void add_aggregate(ferry_sinkhorn *s, const ferry_panel *panel, int64_t i
         for (int p = groups->run_part[r]; p < last; p++) {
             ferry_panel_part_sums(part, panel, s->cost->run[r], groups->part_mask + (int64_t)p * COLUMNS);
             for (int i = 0; i < ROWS; i++) left[i] = left[i] > part[i] ? left[i] - part[i] : 0;
-            count_part(to, a, group, rows, q, part, p);
+            count_part(row, rows, units, part, groups->part_group[p]);
         }
-        count_part(to, a, group, rows, q, left, last);
+        count_part(row, rows, units, left, groups->part_group[last]);
     }
 }
 
