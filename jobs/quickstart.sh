@@ -59,3 +59,4 @@ The coupling keeps 99% of each cell's mass in $(of nonzeros sparsify) numbers. A
 Next: $cellferry transport --help, or with your own cells
   mpirun -n $ranks $cellferry transport FROM.h5ad TO.h5ad -o plan.h5
 DONE
+[ "$(id -u)" != 0 ] || echo "  (as root, once per shell: source $project/jobs/here.sh && mpi_environment)"
