@@ -30,6 +30,7 @@ static ferry_status spread_words(char ***words, char **text, int *count, const f
     ferry_status status = ferry_alloc(text, size[0] + 1);
     if (status == FERRY_OK) status = ferry_alloc(words, size[1] + 1);
     FERRY_TRY(ferry_agree(world, status));
+    FERRY_TRY(status); /* agreed; told to the analyser too */
     char *at = *text;
     for (int i = 0; world->rank == 0 && i < argc; i++) at += sprintf(at, "%s", argv[i]) + 1;
     ferry_broadcast(world, *text, (size_t)size[0] + 1, 0);
@@ -70,6 +71,7 @@ static ferry_status settle_threads(cli_program *program)
     ferry_status status = ferry_alloc(&masks, node.size);
     if (status == FERRY_OK) status = ferry_alloc(&counts, node.size);
     FERRY_TRY(ferry_agree(world, status));
+    FERRY_TRY(status);
     CPU_ZERO(&mine);
     if (sched_getaffinity(0, sizeof mine, &mine) != 0) CPU_SET(0, &mine);
     for (int r = 0; r < node.size; r++) counts[r] = 1;
@@ -208,7 +210,8 @@ static ferry_status dispatch(cli_program *program)
         return FERRY_OK;
     }
     bool help = !strcmp(first, "help");
-    FERRY_TRY(ferry_agree(world, find_command(&program->command, help ? second : first)));
+    FERRY_TRY(ferry_agree(world, find_command(&program->command, help && second ? second : first)));
+    if (!program->command) return FERRY_E_ARG; /* cannot be: agreed */
     if (!help) return run_command(program);
     if (world->rank == 0) help_command(program->command);
     return FERRY_OK;
