@@ -389,8 +389,8 @@ ferry_status ferry_cost_open(ferry_cost **out, const ferry_grid *grid, const fer
 {
     *out = NULL;
     ferry_cost *cost = NULL;
-    FERRY_TRY(ferry_agree(grid->world, ferry_alloc(&cost, 1)));
-    ferry_status status = open_cost(cost, grid, x, y, options);
+    ferry_status status = ferry_agree(grid->world, ferry_alloc(&cost, 1));
+    if (status == FERRY_OK) status = open_cost(cost, grid, x, y, options);
     if (status == FERRY_OK)
         *out = cost;
     else
