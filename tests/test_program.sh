@@ -82,6 +82,15 @@ flow() {
         for kind in coupling pushed pulled cells; do same ${kind}1.h5ad ${kind}$n.h5ad; done
         cmp -s table1.csv table$n.csv || fail "table1.csv and table$n.csv differ"
     done
+    # fewer cells than ranks, and several files read as one
+    for n in 1 4; do
+        expect 0 $n transport "$cells" --source-where bulk_labels=CD34+ --target-where phase=S -o few$n.h5
+        expect 0 $n sparsify few$n.h5 -o few$n.h5ad
+    done
+    same few1.h5ad few4.h5ad
+    printf '%s\n%s\n' "$cells" "$cells" >list.txt
+    expect 0 3 transport @list.txt $sides -o list.h5
+    prints "1002 of 1400 cells"
     # blocks, grids and the way of starting change nothing either
     expect 0 0 transport "$cells" $sides --batch-size 50 -o plan0.h5
     same plan1.h5 plan0.h5
@@ -161,6 +170,8 @@ inputs() {
     says phase
     expect 3 0 transport "$cells" $sides -o plan.h5
     says overwrite
+    expect 2 2 sparsify plan.h5 --overwrite -o plan.h5
+    says "is an input"
 }
 
 manners() {

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -118,12 +119,29 @@ ferry_status program_settle(cli_program *program)
     return ferry_agree(world, watch_start(world, common->stall));
 }
 
+/* Local. --overwrite must not cost the user an input. */
+static ferry_status output_is_no_input(const cli_program *program)
+{
+    struct stat output, input;
+    if (stat(program->common->output, &output) != 0) return FERRY_OK;
+    for (int i = 0; i < program->inputs; i++) {
+        if (stat(program->input[i], &input) != 0) continue;
+        if (input.st_dev == output.st_dev && input.st_ino == output.st_ino)
+            return ferry_fail(FERRY_E_ARG, "%s is an input: name another file for the result", program->common->output);
+    }
+    return FERRY_OK;
+}
+
+static ferry_status check_output(const cli_program *program)
+{
+    FERRY_TRY(output_is_no_input(program));
+    return ferry_output_check(program->common->output, program->common->overwrite);
+}
+
 ferry_status output_check(const cli_program *program)
 {
-    const common_options *common = program->common;
-    ferry_status status = FERRY_OK;
-    if (!common->plan && program->world.rank == 0) status = ferry_output_check(common->output, common->overwrite);
-    return ferry_agree(&program->world, status);
+    bool mine = !program->common->plan && program->world.rank == 0;
+    return ferry_agree(&program->world, mine ? check_output(program) : FERRY_OK);
 }
 
 /* Collective. What every command ends with. */

@@ -31,7 +31,7 @@ static const cli_option compute_options[] = {
     {"progress", 0, OPTION_CHOICE, "auto|bar|plain|none", AT(progress), "auto", NULL,
      "on stderr: a bar on a terminal, otherwise a line every 10 % or minute"},
     {"stall-timeout", 0, OPTION_TIME, "TIME", AT(stall), "(off)", "such as 200ms, 30s, 10m, 2h",
-     "end the job when it makes no progress for so long"},
+     "end the job when it makes no progress for so long; choose more than one iteration takes"},
     {"seed", 0, OPTION_COUNT, "N", AT(seed), "0", NULL,
      "seed of every random choice; the result does not depend on the number of ranks"},
     {NULL, 0, OPTION_FLAG, NULL, 0, NULL, NULL, NULL}};

@@ -185,7 +185,7 @@ ferry_status record_text(char **text, const cli_program *program)
     if (status == FERRY_OK) {
         int64_t length = ferry_max(world, (int64_t)out.length);
         status = ferry_agree(world, ferry_alloc(text, length + 1));
-        if (status == FERRY_OK && world->rank == 0) memcpy(*text, out.text, (size_t)length);
+        if (status == FERRY_OK && world->rank == 0 && out.text) memcpy(*text, out.text, (size_t)length);
         if (status == FERRY_OK) ferry_broadcast(world, *text, (size_t)length + 1, 0);
     }
     if (status != FERRY_OK) {
