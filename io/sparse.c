@@ -59,11 +59,11 @@ static ferry_status check_whole_type(const ferry_disk *disk, hid_t dataset, cons
 static ferry_status check_pointers(const ferry_disk *disk, int64_t length)
 {
     bool csr = disk->layout == FERRY_CSR;
-    int64_t major = csr ? disk->rows : disk->columns, minor = csr ? disk->columns : disk->rows;
+    int64_t major = csr ? disk->rows : disk->columns, minor = csr ? disk->columns : disk->rows, wanted = major + 1;
     char text[300];
-    if (length == major + 1) return FERRY_OK;
+    if (length == wanted) return FERRY_OK;
     snprintf(text, sizeof text, "%lld entries, but %s of shape %lld x %lld needs %lld%s", (long long)length,
-             csr ? "CSR" : "CSC", (long long)disk->rows, (long long)disk->columns, (long long)(major + 1),
+             csr ? "CSR" : "CSC", (long long)disk->rows, (long long)disk->columns, (long long)wanted,
              length == minor + 1 ? ": encoding-type (csr, csc) and shape do not belong together" : "");
     return fail_at(disk, "indptr", text);
 }
@@ -108,9 +108,10 @@ static ferry_status read_pointers(int64_t *out, const ferry_disk *disk, int64_t 
     char text[200];
     FERRY_TRY(read_whole(out, disk, disk->indptr, "indptr", first, count + 1));
     for (int64_t i = 0; i <= count; i++) {
+        int64_t at = first + i;
         bool ascends = i == 0 || out[i] >= out[i - 1];
         if (ascends && out[i] >= 0 && out[i] <= disk->nonzeros) continue;
-        snprintf(text, sizeof text, "entry %lld is %lld, %s%s", (long long)(first + i), (long long)out[i],
+        snprintf(text, sizeof text, "entry %lld is %lld, %s%s", (long long)at, (long long)out[i],
                  ascends ? "outside data" : "below the entry before it",
                  out[i] < 0
                      ? ": 32-bit pointers wrapped past 2147483647 non-zeros, make the file again with 64-bit ones"
@@ -127,9 +128,10 @@ static ferry_status read_indices(const scatter *s, int64_t first, int64_t count)
     char text[200];
     FERRY_TRY(read_whole(s->index, disk, disk->indices, "indices", first, count));
     for (int64_t i = 0; i < count; i++) {
+        int64_t at = first + i, last = limit - 1;
         if (s->index[i] >= 0 && s->index[i] < limit) continue;
-        snprintf(text, sizeof text, "entry %lld is %lld, outside 0 to %lld", (long long)(first + i),
-                 (long long)s->index[i], (long long)(limit - 1));
+        snprintf(text, sizeof text, "entry %lld is %lld, outside 0 to %lld", (long long)at, (long long)s->index[i],
+                 (long long)last);
         return fail_at(disk, "indices", text);
     }
     return FERRY_OK;
