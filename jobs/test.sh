@@ -22,11 +22,11 @@ ready() { "$venv/bin/python" -c 'import anndata, h5py, scanpy' 2>/dev/null; }
 if ready; then
     echo "there already: $venv"
 elif { [ -x "$venv/bin/python" ] || python3 -m venv "$venv"; } &&
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --timeout 20 --retries 1 \
+    timeout 400 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --retries 2 \
         anndata scanpy </dev/null && ready; then
     echo "made: $venv"
 else
-    echo "skipped: pip could not fetch anndata and scanpy, so check_outputs will be skipped"
+    echo "skipped: pip could not fetch anndata and scanpy, so the tests that open outputs with them are skipped"
 fi
 
 say "tests"
