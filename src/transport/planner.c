@@ -3,7 +3,7 @@
  *  Time of one pass over all pairs on a grid of Pr x Pc, with n/Pr x m/Pc pairs a rank at R pairs per core-second:
  *    T = n m / (Pr Pc R threads) + bytes / B + messages L
  *    bytes = 16 (Pc-1)/Pc n/Pr (row sums, blocks of them) + 16 (Pr-1)/Pr m/Pc (column sums, once), float64
- *  R follows the roofline of a fused multiply-add a pair and dimension: peak / (d + 8). B and L are those of shared
+ *  R follows the roofline of a fused multiply-add a pair and dimension: peak / (d + 24). B and L are those of shared
  *  memory on one node and of a 100 Gb/s network between nodes. */
 #include "planner.h"
 #include "cost_impl.h"
@@ -38,7 +38,7 @@ static double rate(const ferry_work *work)
 {
     static const double peak[] = {5e9, 6e10, 1.2e11}; /* lanes times multiply-adds per second: generic, avx2, avx512 */
     const ferry_kernels *kernels = work->cost->kernels ? work->cost->kernels : ferry_kernels_find(NULL);
-    double per_pair = work->dim + 8;
+    double per_pair = work->dim + 24; /* the exponential, and the panel written and read */
     if (work->cost->precision == FERRY_DOUBLE) return 1e9 / per_pair;
     if (work->cost->kind == FERRY_COST_PNORM || work->cost->kind == FERRY_COST_SQ_PNORM) per_pair *= 4;
     if (work->cost->kind == FERRY_COST_ARCCOS) per_pair += 40;
