@@ -72,13 +72,12 @@ static int terminal_width(void)
 
 static void line(int64_t done, int64_t total, const char *unit, const char *note, double part, double now)
 {
-    char left[64] = "", cells[BAR + 1], text[32];
+    char left[64] = "", cells[BAR + 1], rest[32], text[256];
     double passed = now - state.began, rate = passed > 0 ? (double)(done - state.first) / passed : 0;
     if (part > 0 && part < 1 && passed > 0.5)
-        (void)snprintf(left, sizeof left, ", %s left", span(text, passed * (1 - part) / part));
+        (void)snprintf(left, sizeof left, ", %s left", span(rest, passed * (1 - part) / part));
     for (int i = 0; i < BAR; i++) cells[i] = i < part * BAR ? '#' : '.';
     cells[BAR] = 0;
-    char text[256];
     bool bar = state.style == PROGRESS_BAR;
     int used = snprintf(text, sizeof text, bar ? "%s [%s] " : "cellferry: %s ", state.what, cells);
     (void)snprintf(text + used, sizeof text - (size_t)used, "%lld of %s%lld %s, %.3g/s%s%s%s", (long long)done,
