@@ -38,7 +38,7 @@ tidy)
     ;;
 spell)
     command -v codespell >/dev/null || skip "no codespell"
-    codespell --quiet-level=2 --ignore-words-list=te,nd,ans,ro,fpr,ist,ot,ba \
+    codespell --quiet-level=2 --ignore-words-list=transprot,gruop,te,nd,ans,ro,fpr,ist,ot,ba \
         README.md INSTALL.md CHANGELOG.md CMakeLists.txt mpi io gpu src jobs tests/*.sh tests/*.c tests/*.py
     ;;
 esac
