@@ -1,4 +1,4 @@
-/* Reading across ranks, lists of files, messages, bounded slabs; real cells; and, where FERRY_SHARED_DATA names a
+/* Reading across ranks, lists of files, messages, bounded slabs; real cells; and, where FERRY_REAL_DATA names a
  * folder of .h5ad files, everything in every one of them. */
 #include "io/population.h"
 #include "make_h5ad.h"
@@ -397,9 +397,9 @@ static int by_name(const void *a, const void *b)
 
 static void test_folder(void)
 {
-    const char *folder = getenv("FERRY_SHARED_DATA");
+    const char *folder = getenv("FERRY_REAL_DATA");
     if (!folder) {
-        if (world.rank == 0) printf("skipped: FERRY_SHARED_DATA not set\n");
+        if (world.rank == 0) printf("skipped: FERRY_REAL_DATA not set\n");
         return;
     }
     DIR *open = opendir(folder);
