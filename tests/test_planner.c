@@ -29,6 +29,19 @@ static void test_fits(void)
     }
 }
 
+/* However many passes a scale takes, they are one phase. */
+static void test_statistics(void)
+{
+    ferry_layout layout, plain;
+    ferry_work work = work_of(100000, 100000, 50);
+    const ferry_machine machine = {2, 1, 4096 * MIB};
+    CHECK(ferry_layout_choose(&plain, &work, &machine, 0, 0, 0) == FERRY_OK);
+    work.passes = 40;
+    CHECK(ferry_layout_choose(&layout, &work, &machine, 0, 0, 0) == FERRY_OK);
+    CHECK(layout.phases == plain.phases + 1 && layout.phases <= FERRY_PHASES);
+    CHECK(layout.phase[2].flops > 39 * layout.phase[3].flops);
+}
+
 /* The target side is too large for one column: the grid gets more of them. */
 static void test_columns(void)
 {
@@ -90,6 +103,7 @@ int main(int argc, char **argv)
 {
     MPI_Init(&argc, &argv);
     test_fits();
+    test_statistics();
     test_columns();
     test_refusals();
     test_batch();

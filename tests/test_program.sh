@@ -98,6 +98,9 @@ flow() {
     same plan1.h5 plan22.h5
     expect 0 2 sparsify plan1.h5 --max-k 20 --batch-size 24 -o coupling24.h5ad
     same coupling1.h5ad coupling24.h5ad
+    for scale in median max_cost max_norm max_bound 1000; do
+        expect 0 2 transport "$cells" $sides --scale-cost $scale -o scale.h5 --overwrite
+    done
     # from its own result a solve has little to do
     expect 0 2 transport "$cells" $sides --initial plan1.h5 --json -o again.h5
     iterations=$(sed -n 's/.*"iterations":\([0-9]*\).*/\1/p' out)

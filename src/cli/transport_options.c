@@ -43,7 +43,7 @@ const cli_option transport_table[] = {
     {"check-every", 0, OPTION_COUNT, "N", AT(check_every), "(10 with --solver sinkhorn, 1 with auto)", "iterations",
      "how often the error is looked at"},
     {"momentum", 0, OPTION_TEXT, "W|adaptive", AT(momentum), "1", NULL,
-     "over-relaxation of the updates (up to 2), which falls back to 1 when the error grows; adaptive: chosen from the "
+     "over-relaxation of the updates (below 2), which falls back to 1 when the error grows; adaptive: chosen from the "
      "errors, from the third check on"},
     {"recenter", 0, OPTION_FLAG, NULL, AT(recenter), NULL, NULL, "translation-invariant updates"},
     {"solver", 0, OPTION_CHOICE, "auto|sinkhorn", AT(solver), "auto", NULL,
@@ -93,7 +93,8 @@ static ferry_status momentum_parse(ferry_transport_options *out, const char *tex
     out->momentum = strtod(text, &end);
     if (end == text || *end)
         return ferry_fail(FERRY_E_ARG, "--momentum is '%s', but has to be a number, or adaptive", text);
-    return in_range("momentum", out->momentum, 0, 2);
+    if (out->momentum > 0 && out->momentum < 2) return FERRY_OK;
+    return ferry_fail(FERRY_E_ARG, "--momentum is %s, but has to be above 0 and below 2", text);
 }
 
 static ferry_status solver_options(ferry_transport_options *out, const transport_options *o)

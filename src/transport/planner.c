@@ -59,6 +59,15 @@ static void pass_cost(ferry_phase *phase, const ferry_work *work, const ferry_ma
         pairs / (rate(work) * threads_of(work)) + phase->messages * latency + phase->sent_bytes / bandwidth;
 }
 
+static void several(ferry_phase *phase, const ferry_work *work, const ferry_machine *machine, const part *p, int passes)
+{
+    pass_cost(phase, work, machine, p);
+    phase->flops *= passes;
+    phase->messages *= passes;
+    phase->sent_bytes *= passes;
+    phase->seconds *= passes;
+}
+
 static ferry_status part_of(part *out, const ferry_work *work, const ferry_machine *machine, int grid_rows)
 {
     ferry_shards source = {0}, target = {0};
@@ -120,7 +129,7 @@ static void solve_phases(ferry_layout *out, const ferry_work *work, const ferry_
     prepare->flops = (double)rows * work->dim * 8;
     prepare->seconds = prepare->flops / 2e9;
     int64_t bytes = held + packed + weights + solving;
-    for (int i = 0; i < work->passes; i++) pass_cost(add_phase(out, "statistics", rows, bytes), work, machine, p);
+    if (work->passes > 0) several(add_phase(out, "statistics", rows, bytes), work, machine, p, work->passes);
     pass_cost(add_phase(out, "start pass", rows, bytes), work, machine, p);
     pass_cost(add_phase(out, "each iteration", rows, bytes), work, machine, p);
     int64_t names = 64 * (p->sources + (p->targets + machine->ranks - 1) / machine->ranks) + 8 * SLAB / 32;
@@ -138,13 +147,10 @@ static void stream_phases(ferry_layout *out, const ferry_work *work, const ferry
         add_phase(out, "read target", bring, held + packed + bring * point_bytes(work) + reading(work, bring));
     read->seconds = reading_seconds(work, bring);
     int64_t block = reading(work, out->batch) + out->batch * (2 * point_bytes(work) + work->row_bytes);
-    int64_t rows = p->sources;
     out->room = (machine->memory - 10 * MIB) / 51 * 50 - held - packed - potentials;
-    for (int i = 0; i < work->passes; i++) {
-        char name[24];
-        (void)snprintf(name, sizeof name, work->passes > 1 ? "pass %d" : "pass", i + 1);
-        pass_cost(add_phase(out, name, rows, held + packed + potentials + panels + block), work, machine, p);
-    }
+    several(add_phase(out, work->passes > 1 ? "all passes" : "pass", p->sources,
+                      held + packed + potentials + panels + block),
+            work, machine, p, work->passes);
 }
 
 static void phases(ferry_layout *out, const ferry_work *work, const ferry_machine *machine, const part *p,
