@@ -13,6 +13,7 @@ function(ferry_script name)
 endfunction()
 set(here ${CMAKE_CURRENT_SOURCE_DIR})
 ferry_script(style.format TIMEOUT 60 PROCESSORS 1 COMMAND ${here}/test_style.sh format ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
+ferry_script(style.map TIMEOUT 60 PROCESSORS 1 COMMAND ${here}/test_style.sh map ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
 ferry_script(style.spelling TIMEOUT 60 PROCESSORS 1 COMMAND ${here}/test_style.sh spell ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
 if(NOT FERRY_SANITIZE) # the same sources, once
   ferry_script(style.tidy TIMEOUT 900 PROCESSORS 2 COMMAND ${here}/test_style.sh tidy ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})

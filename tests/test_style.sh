@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The sources are as clang-format lays them out, clang-tidy (with its MPI checks) finds nothing, codespell neither.
-#   test_style.sh format|tidy|spell PROJECT BUILD
+# The sources are as clang-format lays them out, clang-tidy (with its MPI checks) finds nothing, codespell neither, and
+# the map in README.md names every file.
+#   test_style.sh format|tidy|spell|map PROJECT BUILD
 # Layout and checks differ between LLVM versions: 14 (Debian 12, Ubuntu 22.04) decides, others are skipped.
 set -euo pipefail
 what=$1 project=$2 build=$3
@@ -35,6 +36,15 @@ tidy)
             --extra-arg=-Wno-ignored-optimization-argument 2>&1) || found=1
     [ $found = 0 ] || { grep -vE '^[0-9]+ warnings? generated|^$' <<<"$report" || true; }
     exit $found
+    ;;
+map)
+    missing=0
+    while read -r file; do
+        name=$(basename "$file")
+        grep -qF -e "\`$name\`" -e "\`${name%.*}\`" README.md ||
+            { echo "README.md does not name $file: its map has a line for every file"; missing=1; }
+    done < <(find mpi io gpu src jobs -type f \( -name '*.c' -o -name '*.inc' -o -name '*.cu' -o -name '*.sh' -o -name '*.sbatch' \))
+    exit $missing
     ;;
 spell)
     command -v codespell >/dev/null || skip "no codespell"
