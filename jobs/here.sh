@@ -18,6 +18,10 @@ mpi_environment() {
 build() {
     local folder=$1 target=$2 generator=()
     shift 2
+    case $folder in *[[:space:]]*)
+        echo "$folder: CMake cannot find HDF5 from a path with a blank; move the project to one without" >&2
+        return 3 ;;
+    esac
     if [ -f "$folder/CMakeCache.txt" ]; then
         # A copied or moved project brings a cache that names its old place: start afresh.
         grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$project" "$folder/CMakeCache.txt" ||
