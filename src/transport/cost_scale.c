@@ -230,10 +230,8 @@ static ferry_status bilinear_between(double *out, const ferry_cost *cost, const 
 {
     const int dim = cost->dim;
     FERRY_AUTO double *x = NULL;
-    FERRY_AUTO double *y = NULL;
-    ferry_status status = ferry_alloc(&x, (int64_t)dim + 2);
-    if (status == FERRY_OK) status = ferry_alloc(&y, (int64_t)dim + 2);
-    FERRY_TRY(ferry_agree(cost->grid->world, status));
+    FERRY_TRY(ferry_agree(cost->grid->world, ferry_alloc(&x, 2 * ((int64_t)dim + 2))));
+    double *y = x + dim + 2;
     FERRY_TRY(weighted_sums(x, cost, d, false));
     FERRY_TRY(weighted_sums(y, cost, e, true));
     double dot = 0;
