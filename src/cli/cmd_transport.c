@@ -168,8 +168,8 @@ static ferry_status work(transport_job *job)
     FERRY_TRY(ferry_agree(world, transport_check(job)));
     FERRY_TRY(output_check(program));
     FERRY_TRY(open_sides(job));
-    warn_same_cells(job);
     FERRY_TRY(choose_layout(job));
+    warn_same_cells(job);
     if (job->o->common.plan) return describe(job);
     FERRY_TRY(prepare(job));
     watch_stage("solve");
