@@ -206,6 +206,8 @@ manners() {
     [ "$(grep -c '^solved' out)" = 1 ] || fail "info is not printed once"
     expect 0 2 info "$cells"
     prints "bulk_labels"
+    expect 1 2 transport "$cells" $sides --stall-timeout 1ms -o stall.h5
+    says "no progress for 0.001 s"
     expect 0 0 transport "$cells" $sides --progress plain --stall-timeout 1h --overwrite -o plan.h5
     says "transport .* of at most 2000 iterations"
 }
