@@ -22,7 +22,7 @@ ready() { "$venv/bin/python" -c 'import anndata, h5py, scanpy' 2>/dev/null; }
 if ready; then
     echo "there already: $venv"
 elif { [ -x "$venv/bin/python" ] || python3 -m venv "$venv"; } &&
-    timeout 400 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --retries 2 \
+    timeout 600 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --retries 2 \
         anndata scanpy </dev/null && ready; then
     echo "made: $venv"
 else
