@@ -12,7 +12,7 @@
 set -euo pipefail
 # shellcheck source=jobs/here.sh
 source "$(dirname "${BASH_SOURCE[0]}")/here.sh"
-n=20000 d=50 epsilon=0.05 max_k=50 rounds=2 seed=0 threads=$(nproc) ranks=1 moscot_rows=2000
+n=20000 d=50 epsilon=0.05 max_k=50 rounds=2 seed=0 threads=$(cores) ranks=1 moscot_rows=2000
 peer=$project/jobs/peers python='' keep=''
 while [ $# -gt 0 ]; do
     case $1 in

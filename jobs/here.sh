@@ -2,6 +2,9 @@
 # Sourced by the scripts of this folder: where the project is, how it is built, how mpirun starts on any machine.
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
+# nproc counts OMP_NUM_THREADS where it is set.
+cores() { env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc; }
+
 say() { printf '\n== %s\n' "$*"; }
 
 # Open MPI refuses root and more ranks than cores unless it is told; containers often have both. Ranks that wait for
@@ -30,9 +33,9 @@ build() {
     [ -f "$folder/CMakeCache.txt" ] || generator=(-G Ninja)
     quiet "$folder.log" cmake -S "$project" -B "$folder" "${generator[@]}" "$@"
     if [ -t 1 ]; then
-        cmake --build "$folder" --target "$target" --parallel "$(nproc)"
+        cmake --build "$folder" --target "$target" --parallel "$(cores)"
     else
-        quiet "$folder.log" cmake --build "$folder" --target "$target" --parallel "$(nproc)"
+        quiet "$folder.log" cmake --build "$folder" --target "$target" --parallel "$(cores)"
     fi
     echo "built: $folder"
 }

@@ -9,7 +9,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/here.sh"
 out=${1:-$project/quickstart}
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
-cores=$(nproc)
+cores=$(cores)
 ranks=${RANKS:-$((cores < 2 ? 2 : cores > 4 ? 4 : cores))}
 
 say "packages"

@@ -32,7 +32,7 @@ tidy)
     # must not count as findings.
     found=0
     report=$(find "$project"/mpi "$project"/io "$project"/gpu "$project"/src -name '*.c' -print0 |
-        xargs -0 -n 4 -P "$(nproc)" "$tidy" -p "$build" --quiet --extra-arg=-Wno-unknown-warning-option \
+        xargs -0 -n 4 -P "$(env -u OMP_NUM_THREADS nproc)" "$tidy" -p "$build" --quiet --extra-arg=-Wno-unknown-warning-option \
             --extra-arg=-Wno-ignored-optimization-argument 2>&1) || found=1
     [ $found = 0 ] || { grep -vE '^[0-9]+ warnings? generated|^$' <<<"$report" || true; }
     exit $found
