@@ -130,7 +130,7 @@ usage() {
     prints transition
     expect 0 2 --version
     [ "$(grep -c '^HDF5' out)" = 1 ] || fail "version is not printed once"
-    expect 2 0 transprot
+    expect 2 0 transpor
     says "did you mean 'transport'"
     expect 2 2 transport "$cells" --epsilom 1 -o x.h5
     says "did you mean --epsilon"
