@@ -154,7 +154,7 @@ static ferry_status open_column(ferry_column *column, const ferry_frame *frame, 
     FERRY_TRY(ferry_path_join(&column->path, frame->path, name));
     if (frame->type > 0) return open_member(column, frame, name);
     FERRY_TRY(open_path(column, column->path));
-    if (frame->rows >= 0 && strcmp(name, frame->index) != 0 && column->rows != frame->rows)
+    if (frame->rows >= 0 && frame->index && strcmp(name, frame->index) != 0 && column->rows != frame->rows)
         return ferry_fail(FERRY_E_FILE, "%s: %s: has %lld values, but %s has %lld rows; " FERRY_REWRITE,
                           column->part->path, column->values, (long long)column->rows, frame->path,
                           (long long)frame->rows);

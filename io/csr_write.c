@@ -217,7 +217,8 @@ static ferry_status write_lines(ferry_csr *it, int64_t rows)
         FERRY_TRY(write_slab(it, it->indptr, H5T_NATIVE_INT64, &it->rows_left, run, 1, it->end, 1));
         queue_take(&it->rows_left, world->size, run, it->gone);
         for (int r = 0; r < world->size; r++) it->held[r] -= it->gone[r];
-        memmove(it->end, it->end + it->gone[world->rank], (size_t)it->held[world->rank] * sizeof *it->end);
+        size_t kept = (size_t)it->held[world->rank] * sizeof *it->end;
+        if (kept) memmove(it->end, it->end + it->gone[world->rank], kept);
     }
     return FERRY_OK;
 }

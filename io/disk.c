@@ -19,11 +19,10 @@ static hid_t compound_obsm(const ferry_part *part)
     if (!ferry_h5_object(part->id, "obsm")) return -1;
     FERRY_HID id = H5Oopen(part->id, "obsm", H5P_DEFAULT);
     if (id < 0 || !ferry_h5_is_dataset(id)) return -1;
-    FERRY_HID type = H5Dget_type(id);
-    if (H5Tget_class(type) != H5T_COMPOUND) return -1;
-    hid_t out = type;
-    type = -1;
-    return out;
+    hid_t type = H5Dget_type(id);
+    if (type > 0 && H5Tget_class(type) == H5T_COMPOUND) return type;
+    ferry_hid_close(&type);
+    return -1;
 }
 
 /* Where old files keep it. */

@@ -63,8 +63,9 @@ static ferry_status read_text_attribute(char **out, hid_t attribute, hid_t type)
         H5Tset_cset(memory, H5Tget_cset(type));
         char *text = NULL;
         if (H5Aread(attribute, memory, &text) < 0) return FERRY_OK;
-        ferry_status status = ferry_alloc(out, (int64_t)(text ? strlen(text) : 0) + 1);
-        if (status == FERRY_OK && text) strcpy(*out, text);
+        size_t length = text ? strlen(text) : 0;
+        ferry_status status = ferry_alloc(out, (int64_t)length + 1);
+        if (status == FERRY_OK && length) memcpy(*out, text, length);
         H5free_memory(text);
         return status;
     }
@@ -189,7 +190,8 @@ static hid_t access_list(hid_t dataset, int64_t columns)
     for (int i = 0; i < rank; i++) bytes *= (double)chunk[i];
     if (rank > 1) {
         hsize_t wanted = columns > 0 && (hsize_t)columns < shape[1] ? (hsize_t)columns : shape[1];
-        chunks = (double)((wanted + chunk[1] - 1) / chunk[1]);
+        hsize_t touched = (wanted + chunk[1] - 1) / chunk[1];
+        chunks = (double)touched;
     }
     double room = bytes * (chunks + 1);
     if (room > (double)FERRY_SLAB_BYTES) room = (double)FERRY_SLAB_BYTES;

@@ -138,7 +138,7 @@ static ferry_status pack_new(char **out, int64_t *bytes, const collector *c, con
 
 static ferry_status unpack(ferry_names *known, ferry_name_index *index, const char *text, int64_t bytes)
 {
-    for (int64_t at = 0; at < bytes;) {
+    for (int64_t at = 0; text && at < bytes;) {
         int64_t length = (int64_t)strlen(text + at), place;
         FERRY_TRY(ferry_name_index_add(&place, NULL, index, known, text + at, length));
         at += length + 1;

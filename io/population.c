@@ -49,6 +49,11 @@ ferry_status ferry_population_rows(int64_t **rows, const ferry_world *world, con
     return status;
 }
 
+static double number_at(const ferry_matrix *m, int64_t i)
+{
+    return m->f ? (double)m->f[i] : m->d[i];
+}
+
 /* Local. The message for cells that are not finite. */
 static ferry_status not_finite(const ferry_matrix *points, const ferry_population *p, const int64_t *rows, int64_t bad,
                                int64_t at)
@@ -56,10 +61,8 @@ static ferry_status not_finite(const ferry_matrix *points, const ferry_populatio
     int column = 0;
     ferry_names name = {0};
     FERRY_AUTO char *path = NULL;
-    const double *d = points->d ? points->d + at * points->dim : NULL;
-    const float *f = points->f ? points->f + at * points->dim : NULL;
-    while (column + 1 < points->dim && (f ? isfinite(f[column]) : isfinite(d[column]))) column++;
-    double value = f ? (double)f[column] : d[column];
+    while (column + 1 < points->dim && isfinite(number_at(points, at * points->dim + column))) column++;
+    double value = number_at(points, at * points->dim + column);
     FERRY_TRY(ferry_rep_path(&path, p->options.rep));
     FERRY_TRY(ferry_read_cell_names(&name, p->file, rows + at, 1));
     ferry_status status = ferry_fail(

@@ -176,7 +176,7 @@ ferry_status ferry_read_rep(ferry_matrix *out, ferry_file *file, const char *rep
                             const int64_t *rows, int64_t count)
 {
     FERRY_H5_QUIET;
-    int dim;
+    int dim = 0;
     *out = (ferry_matrix){0};
     FERRY_TRY(ferry_file_check_rows(file, rows, count));
     FERRY_TRY(rep_dim(&dim, file, rep, dims));

@@ -358,12 +358,9 @@ static ferry_status filter_rows(ferry_selection *out, selector *s, const ferry_w
 /* Row numbers of every rank's share. */
 static ferry_status share_bounds(ferry_selection *out, const ferry_world *world)
 {
-    FERRY_AUTO int64_t *one = NULL;
-    ferry_status status = ferry_alloc(&out->first, world->size + 1);
-    if (status == FERRY_OK) status = ferry_alloc(&one, world->size);
-    FERRY_TRY(ferry_agree(world, status));
-    for (int r = 0; r < world->size; r++) one[r] = 1;
-    ferry_gather_all(world, &out->row_first, one, out->first, sizeof *out->first);
+    FERRY_TRY(ferry_agree(world, ferry_alloc(&out->first, world->size + 1)));
+    out->first[world->rank] = out->row_first;
+    ferry_total_counts(world, out->first, world->size); /* each rank's place holds zero on the others */
     out->first[world->size] = out->cells;
     return FERRY_OK;
 }

@@ -14,8 +14,7 @@
 typedef struct scatter {
     const ferry_disk *disk;
     ferry_precision precision;
-    float *f; /* [count, columns], one of f and d */
-    double *d;
+    void *out; /* [count, columns] floats or doubles */
     int64_t columns, count, first;
     const int64_t *rows;
     int64_t *index; /* [SLAB] */
@@ -60,11 +59,11 @@ static ferry_status check_whole_type(const ferry_disk *disk, hid_t dataset, cons
 static ferry_status check_pointers(const ferry_disk *disk, int64_t length)
 {
     bool csr = disk->layout == FERRY_CSR;
-    int64_t major = csr ? disk->rows : disk->columns, minor = csr ? disk->columns : disk->rows;
+    int64_t major = csr ? disk->rows : disk->columns, minor = csr ? disk->columns : disk->rows, wanted = major + 1;
     char text[300];
-    if (length == major + 1) return FERRY_OK;
+    if (length == wanted) return FERRY_OK;
     snprintf(text, sizeof text, "%lld entries, but %s of shape %lld x %lld needs %lld%s", (long long)length,
-             csr ? "CSR" : "CSC", (long long)disk->rows, (long long)disk->columns, (long long)major + 1,
+             csr ? "CSR" : "CSC", (long long)disk->rows, (long long)disk->columns, (long long)wanted,
              length == minor + 1 ? ": encoding-type (csr, csc) and shape do not belong together" : "");
     return fail_at(disk, "indptr", text);
 }
@@ -109,9 +108,10 @@ static ferry_status read_pointers(int64_t *out, const ferry_disk *disk, int64_t 
     char text[200];
     FERRY_TRY(read_whole(out, disk, disk->indptr, "indptr", first, count + 1));
     for (int64_t i = 0; i <= count; i++) {
+        int64_t at = first + i;
         bool ascends = i == 0 || out[i] >= out[i - 1];
         if (ascends && out[i] >= 0 && out[i] <= disk->nonzeros) continue;
-        snprintf(text, sizeof text, "entry %lld is %lld, %s%s", (long long)(first + i), (long long)out[i],
+        snprintf(text, sizeof text, "entry %lld is %lld, %s%s", (long long)at, (long long)out[i],
                  ascends ? "outside data" : "below the entry before it",
                  out[i] < 0
                      ? ": 32-bit pointers wrapped past 2147483647 non-zeros, make the file again with 64-bit ones"
@@ -128,9 +128,10 @@ static ferry_status read_indices(const scatter *s, int64_t first, int64_t count)
     char text[200];
     FERRY_TRY(read_whole(s->index, disk, disk->indices, "indices", first, count));
     for (int64_t i = 0; i < count; i++) {
+        int64_t at = first + i, last = limit - 1;
         if (s->index[i] >= 0 && s->index[i] < limit) continue;
-        snprintf(text, sizeof text, "entry %lld is %lld, outside 0 to %lld", (long long)(first + i),
-                 (long long)s->index[i], (long long)limit - 1);
+        snprintf(text, sizeof text, "entry %lld is %lld, outside 0 to %lld", (long long)at, (long long)s->index[i],
+                 (long long)last);
         return fail_at(disk, "indices", text);
     }
     return FERRY_OK;
@@ -161,9 +162,9 @@ static ferry_status read_data(const scatter *s, int64_t first, int64_t count)
 static inline void add(const scatter *s, int64_t k, int64_t column, int64_t e)
 {
     if (s->precision == FERRY_FLOAT)
-        s->f[k * s->columns + column] += ((const float *)s->value)[e];
+        ((float *)s->out)[k * s->columns + column] += ((const float *)s->value)[e];
     else
-        s->d[k * s->columns + column] += s->value[e];
+        ((double *)s->out)[k * s->columns + column] += s->value[e];
 }
 
 /* Elements [begin, end), which hold the wanted rows k .. stop; row k has pointers[0], pointers[1] at its place. */
@@ -269,8 +270,7 @@ ferry_status ferry_sparse_read(void *out, ferry_precision precision, const ferry
     FERRY_TRY(ferry_alloc(&value, room));
     scatter s = {.disk = disk,
                  .precision = precision,
-                 .f = precision == FERRY_FLOAT ? out : NULL,
-                 .d = precision == FERRY_DOUBLE ? out : NULL,
+                 .out = out,
                  .columns = columns,
                  .count = count,
                  .first = first,

@@ -73,8 +73,10 @@ static ferry_status plain_numbers(double *out, const ferry_column *column, int64
 /* Fewest digits that read back as the same number, laid out as Python's repr does. */
 const char *ferry_float_text(char text[32], double value, bool single)
 {
-    if (isnan(value)) return strcpy(text, "nan");
-    if (isinf(value)) return strcpy(text, value < 0 ? "-inf" : "inf");
+    if (!isfinite(value)) {
+        snprintf(text, 32, "%s", isnan(value) ? "nan" : value < 0 ? "-inf" : "inf");
+        return text;
+    }
     int digits = 1;
     for (; digits < 17; digits++) {
         snprintf(text, 32, "%.*e", digits - 1, value);

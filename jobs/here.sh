@@ -2,6 +2,9 @@
 # Sourced by the scripts of this folder: where the project is, how it is built, how mpirun starts on any machine.
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
+# nproc counts OMP_NUM_THREADS where it is set.
+cores() { env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc; }
+
 say() { printf '\n== %s\n' "$*"; }
 
 # Open MPI refuses root and more ranks than cores unless it is told; containers often have both. Ranks that wait for
@@ -18,6 +21,10 @@ mpi_environment() {
 build() {
     local folder=$1 target=$2 generator=()
     shift 2
+    case $folder in *[[:space:]]*)
+        echo "$folder: CMake cannot find HDF5 from a path with a blank; move the project to one without" >&2
+        return 3 ;;
+    esac
     if [ -f "$folder/CMakeCache.txt" ]; then
         # A copied or moved project brings a cache that names its old place: start afresh.
         grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$project" "$folder/CMakeCache.txt" ||
@@ -26,9 +33,9 @@ build() {
     [ -f "$folder/CMakeCache.txt" ] || generator=(-G Ninja)
     quiet "$folder.log" cmake -S "$project" -B "$folder" "${generator[@]}" "$@"
     if [ -t 1 ]; then
-        cmake --build "$folder" --target "$target" --parallel "$(nproc)"
+        cmake --build "$folder" --target "$target" --parallel "$(cores)"
     else
-        quiet "$folder.log" cmake --build "$folder" --target "$target" --parallel "$(nproc)"
+        quiet "$folder.log" cmake --build "$folder" --target "$target" --parallel "$(cores)"
     fi
     echo "built: $folder"
 }

@@ -9,7 +9,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/here.sh"
 out=${1:-$project/quickstart}
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
-cores=$(nproc)
+cores=$(cores)
 ranks=${RANKS:-$((cores < 2 ? 2 : cores > 4 ? 4 : cores))}
 
 say "packages"
@@ -59,3 +59,4 @@ The coupling keeps 99% of each cell's mass in $(of nonzeros sparsify) numbers. A
 Next: $cellferry transport --help, or with your own cells
   mpirun -n $ranks $cellferry transport FROM.h5ad TO.h5ad -o plan.h5
 DONE
+[ "$(id -u)" != 0 ] || echo "  (as root, once per shell: source $project/jobs/here.sh && mpi_environment)"

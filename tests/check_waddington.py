@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The Waddington-OT couplings stored in moscot's test data, reproduced.
 
-  check_waddington.py CELLFERRY DATA_FOLDER      (mpirun is taken from the PATH)
+  check_waddington.py CELLFERRY MPIRUN DATA_FOLDER
 
 The stored couplings (uns/tmap_*) come from uniform weights, squared Euclidean cost divided by its mean, epsilon .5,
 lambda1 1 and lambda2 10 (tau_a = 1 / 1.5, tau_b = 10 / 10.5), on 50 principal components of the two days' cells together.
@@ -18,7 +18,7 @@ except ImportError as missing:
     print(f"skipped: {missing.name} is not installed")
     sys.exit(77)
 
-program, folder = sys.argv[1], sys.argv[2]
+program, mpirun, folder = sys.argv[1:4]
 path = os.path.join(folder, "moscot_temporal_tests.h5ad")
 if not os.path.exists(path):
     print(f"skipped: no {path}")
@@ -40,7 +40,7 @@ with tempfile.TemporaryDirectory() as work:
         small.write_h5ad(file)
         plan, coupling = os.path.join(work, f"{name}.plan.h5"), os.path.join(work, f"{name}.coupling.h5ad")
         for ranks in (1, 2):
-            start = ["mpirun", "-n", str(ranks), program]
+            start = [mpirun, "-n", str(ranks), program]
             subprocess.run(start + ["transport", file, "-o", plan, "--overwrite", "--rep", "X_pca",
                                     "--source-where", f"day={early}", "--target-where", f"day={late}",
                                     "--scale-cost", "mean", "--epsilon", ".5", "--tau-a", str(1 / 1.5),

@@ -1,5 +1,5 @@
 # tests of this room
-ferry_test(test_write NP 1 2 3 4)
+ferry_test(test_write NP 1 2 3 4 TIMEOUT 240)
 ferry_test(test_stored NP 1 2)
 ferry_test(test_crash)
 add_test(NAME test_crash.np3 COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/test_crash.sh 3 $<TARGET_FILE:test_crash> ${MPIEXEC_EXECUTABLE} ${MPIEXEC_PREFLAGS} ${MPIEXEC_NUMPROC_FLAG})

@@ -1,4 +1,5 @@
 # tests of this room
+ferry_test(test_planner NP 1)
 ferry_test(test_options NP 1)
 target_sources(test_options PRIVATE ${PROJECT_SOURCE_DIR}/src/cli/options.c ${PROJECT_SOURCE_DIR}/src/cli/json.c)
 target_compile_options(test_options PRIVATE "SHELL:-iquote ${PROJECT_SOURCE_DIR}/src/cli")
@@ -12,6 +13,7 @@ function(ferry_script name)
 endfunction()
 set(here ${CMAKE_CURRENT_SOURCE_DIR})
 ferry_script(style.format TIMEOUT 60 PROCESSORS 1 COMMAND ${here}/test_style.sh format ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
+ferry_script(style.map TIMEOUT 60 PROCESSORS 1 COMMAND ${here}/test_style.sh map ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
 ferry_script(style.spelling TIMEOUT 60 PROCESSORS 1 COMMAND ${here}/test_style.sh spell ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
 if(NOT FERRY_SANITIZE) # the same sources, once
   ferry_script(style.tidy TIMEOUT 900 PROCESSORS 2 COMMAND ${here}/test_style.sh tidy ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
@@ -21,6 +23,8 @@ if(TARGET cellferry_program)
   ferry_script(plot TIMEOUT 180 PROCESSORS 2 COMMAND ${here}/test_plot.sh ${PROJECT_SOURCE_DIR} ${program} ${MPIEXEC_EXECUTABLE})
   ferry_script(outputs TIMEOUT 240 PROCESSORS 2
     COMMAND ${here}/python.sh ${PROJECT_BINARY_DIR} ${here}/check_outputs.py ${program} ${MPIEXEC_EXECUTABLE} ${PROJECT_SOURCE_DIR}/data/pbmc68k_reduced.h5ad)
+  ferry_script(waddington TIMEOUT 240 PROCESSORS 2
+    COMMAND ${here}/python.sh ${PROJECT_BINARY_DIR} ${here}/check_waddington.py ${program} ${MPIEXEC_EXECUTABLE} ${FERRY_REAL_DATA})
   if(NOT FERRY_SANITIZE) # a plain consumer cannot load a sanitized library, and Slurm adds nothing to it
     ferry_script(install TIMEOUT 600 PROCESSORS 2 COMMAND ${here}/test_install.sh ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR} ${CMAKE_COMMAND} ${MPIEXEC_EXECUTABLE})
     ferry_script(slurm TIMEOUT 300 PROCESSORS 2 COMMAND ${here}/test_slurm.sh ${PROJECT_SOURCE_DIR} ${program} ${MPIEXEC_EXECUTABLE})

@@ -547,8 +547,8 @@ static void check_labels(ferry_file *file, const column_case *c, const int64_t *
     CHECK(status == FERRY_OK);
     if (status != FERRY_OK) return;
     for (int64_t i = 0; i < labels.categories.count; i++) {
-        if (i) strcat(joined, "|");
-        strcat(joined, ferry_name(&labels.categories, i));
+        size_t used = strlen(joined);
+        snprintf(joined + used, sizeof joined - used, "%s%s", i ? "|" : "", ferry_name(&labels.categories, i));
     }
     if (strcmp(joined, c->categories) != 0) fprintf(stderr, "%s: categories %s\n", c->name, joined);
     CHECK(!strcmp(joined, c->categories));

@@ -6,6 +6,7 @@ set -euo pipefail
 project=$1 build=$2 cmake=$3 mpiexec=$4
 command -v pkg-config >/dev/null || { echo "skipped: no pkg-config"; exit 77; }
 command -v c++ >/dev/null || { echo "skipped: no C++ compiler"; exit 77; }
+command -v make >/dev/null || export CMAKE_GENERATOR=Ninja # what built this project is there
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 fail() { echo "test_install: $*" >&2; exit 1; }

@@ -20,15 +20,15 @@ typedef struct sample_options {
 #define AT(field) offsetof(sample_options, field)
 
 static const cli_option table[] = {
-    {"number", 0, "X", OPTION_NUMBER, AT(number), "0.05", NULL, "a number"},
-    {"count", 'c', "N", OPTION_COUNT, AT(count), "7", NULL, "a count"},
-    {"size", 0, "SIZE", OPTION_SIZE, AT(size), "(free)", NULL, "a size"},
-    {"time", 0, "TIME", OPTION_TIME, AT(time), "(off)", NULL, "a time"},
-    {"text", 0, "T", OPTION_TEXT, AT(text), NULL, NULL, "a text"},
-    {"source-where", 0, "K=V", OPTION_LIST, AT(list), NULL, NULL, "a list"},
-    {"choice", 0, "red|green|blue", OPTION_CHOICE, AT(choice), "green", NULL, "a choice"},
-    {"flag", 'f', NULL, OPTION_FLAG, AT(flag), NULL, NULL, "a flag"},
-    {NULL, 0, NULL, OPTION_FLAG, 0, NULL, NULL, NULL}};
+    {"number", 0, OPTION_NUMBER, "X", AT(number), "0.05", NULL, "a number"},
+    {"count", 'c', OPTION_COUNT, "N", AT(count), "7", NULL, "a count"},
+    {"size", 0, OPTION_SIZE, "SIZE", AT(size), "(free)", NULL, "a size"},
+    {"time", 0, OPTION_TIME, "TIME", AT(time), "(off)", NULL, "a time"},
+    {"text", 0, OPTION_TEXT, "T", AT(text), NULL, NULL, "a text"},
+    {"source-where", 0, OPTION_LIST, "K=V", AT(list), NULL, NULL, "a list"},
+    {"choice", 0, OPTION_CHOICE, "red|green|blue", AT(choice), "green", NULL, "a choice"},
+    {"flag", 'f', OPTION_FLAG, NULL, AT(flag), NULL, NULL, "a flag"},
+    {NULL, 0, OPTION_FLAG, NULL, 0, NULL, NULL, NULL}};
 static const absent_option absent[] = {{"rank", "not here"}, {NULL, NULL}};
 static const cli_command sample = {.name = "sample",
                                    .usage = "IN [IN] -o OUT",

@@ -82,6 +82,15 @@ flow() {
         for kind in coupling pushed pulled cells; do same ${kind}1.h5ad ${kind}$n.h5ad; done
         cmp -s table1.csv table$n.csv || fail "table1.csv and table$n.csv differ"
     done
+    # fewer cells than ranks, and several files read as one
+    for n in 1 4; do
+        expect 0 $n transport "$cells" --source-where bulk_labels=CD34+ --target-where phase=S -o few$n.h5
+        expect 0 $n sparsify few$n.h5 -o few$n.h5ad
+    done
+    same few1.h5ad few4.h5ad
+    printf '%s\n%s\n' "$cells" "$cells" >list.txt
+    expect 0 3 transport @list.txt $sides -o list.h5
+    prints "1002 of 1400 cells"
     # blocks, grids and the way of starting change nothing either
     expect 0 0 transport "$cells" $sides --batch-size 50 -o plan0.h5
     same plan1.h5 plan0.h5
@@ -89,6 +98,9 @@ flow() {
     same plan1.h5 plan22.h5
     expect 0 2 sparsify plan1.h5 --max-k 20 --batch-size 24 -o coupling24.h5ad
     same coupling1.h5ad coupling24.h5ad
+    for scale in median max_cost max_norm max_bound 1000; do
+        expect 0 2 transport "$cells" $sides --scale-cost $scale -o scale.h5 --overwrite
+    done
     # from its own result a solve has little to do
     expect 0 2 transport "$cells" $sides --initial plan1.h5 --json -o again.h5
     iterations=$(sed -n 's/.*"iterations":\([0-9]*\).*/\1/p' out)
@@ -118,7 +130,7 @@ usage() {
     prints transition
     expect 0 2 --version
     [ "$(grep -c '^HDF5' out)" = 1 ] || fail "version is not printed once"
-    expect 2 0 transprot
+    expect 2 0 transpor
     says "did you mean 'transport'"
     expect 2 2 transport "$cells" --epsilom 1 -o x.h5
     says "did you mean --epsilon"
@@ -161,6 +173,8 @@ inputs() {
     says phase
     expect 3 0 transport "$cells" $sides -o plan.h5
     says overwrite
+    expect 2 2 sparsify plan.h5 --overwrite -o plan.h5
+    says "is an input"
 }
 
 manners() {
@@ -192,6 +206,8 @@ manners() {
     [ "$(grep -c '^solved' out)" = 1 ] || fail "info is not printed once"
     expect 0 2 info "$cells"
     prints "bulk_labels"
+    expect 1 2 transport "$cells" $sides --stall-timeout 1ms -o stall.h5
+    says "no progress for 0.001 s"
     expect 0 0 transport "$cells" $sides --progress plain --stall-timeout 1h --overwrite -o plan.h5
     says "transport .* of at most 2000 iterations"
 }

@@ -8,7 +8,7 @@ typedef struct info_options {
     common_options common;
 } info_options;
 
-static const cli_option table[] = {{NULL, 0, NULL, OPTION_FLAG, 0, NULL, NULL, NULL}};
+static const cli_option table[] = {{NULL, 0, OPTION_FLAG, NULL, 0, NULL, NULL, NULL}};
 
 /* ---- a plan ---- */
 

@@ -15,9 +15,9 @@ typedef struct plot_options {
 enum { KIND_AUTO, KIND_TRACE, KIND_HEATMAP, KIND_SANKEY, KIND_STAGES };
 
 static const cli_option OPTIONS[] = {
-    {"kind", 0, "auto|trace|heatmap|sankey|stages", OPTION_CHOICE, offsetof(plot_options, kind), "auto", NULL,
+    {"kind", 0, OPTION_CHOICE, "auto|trace|heatmap|sankey|stages", offsetof(plot_options, kind), "auto", NULL,
      "What to draw. auto: trace for PLAN.h5, heatmap for a CSV table, stages for a run record or any other result"},
-    {"title", 0, "TEXT", OPTION_TEXT, offsetof(plot_options, title), "(the file's name)", NULL,
+    {"title", 0, OPTION_TEXT, "TEXT", offsetof(plot_options, title), "(the file's name)", NULL,
      "The line above the picture"},
     {0}};
 

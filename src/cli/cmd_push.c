@@ -13,15 +13,15 @@ typedef struct push_options {
 #define AT(field) offsetof(push_options, field)
 
 static const cli_option table[] = {
-    {"values", 0, "V", OPTION_TEXT, AT(values), "ones", NULL,
+    {"values", 0, OPTION_TEXT, "V", AT(values), "ones", NULL,
      "what is carried: ones, obs:COLUMN (numbers; a category as one column each), obs:COLUMN=VALUE, obsm:KEY, X or "
      "layers/NAME"},
-    {"normalize", 0, NULL, OPTION_FLAG, AT(normalize), NULL, NULL,
+    {"normalize", 0, OPTION_FLAG, NULL, AT(normalize), NULL, NULL,
      "divide each column by its sum before it is carried"},
-    {"scale-by-marginals", 0, NULL, OPTION_FLAG, AT(scale_by_marginals), NULL, NULL,
+    {"scale-by-marginals", 0, OPTION_FLAG, NULL, AT(scale_by_marginals), NULL, NULL,
      "divide the values by the plan's own marginal of the side they come from (moscot's temporal problems have both "
      "on)"},
-    {NULL, 0, NULL, OPTION_FLAG, 0, NULL, NULL, NULL}};
+    {NULL, 0, OPTION_FLAG, NULL, 0, NULL, NULL, NULL}};
 
 typedef struct block_writer {
     const ferry_world *world;

@@ -13,16 +13,16 @@ typedef struct sparsify_options {
 #define AT(field) offsetof(sparsify_options, field)
 
 static const cli_option table[] = {
-    {"mode", 0, "mass|threshold|percentile|min_row", OPTION_CHOICE, AT(mode), "mass", NULL,
+    {"mode", 0, OPTION_CHOICE, "mass|threshold|percentile|min_row", AT(mode), "mass", NULL,
      "mass: per row the largest entries that hold --value of its mass; threshold: entries of at least --value; "
      "percentile: of at least the --value-th percentile of sampled rows; min_row: of at least the smallest row "
      "maximum, "
      "so that every row with mass keeps one"},
-    {"value", 0, "NUMBER", OPTION_NUMBER, AT(value), "(0.99 for mass; threshold and percentile need one)", NULL,
+    {"value", 0, OPTION_NUMBER, "NUMBER", AT(value), "(0.99 for mass; threshold and percentile need one)", NULL,
      "of the mode: a share of mass in (0, 1], an entry, or a percentile in [0, 100]"},
-    {"max-k", 0, "N", OPTION_COUNT, AT(max_k), "(no limit)", "entries", "at most so many entries of a row; mass only"},
-    {"n-samples", 0, "N", OPTION_COUNT, AT(n_samples), "1024", "rows", "sample of percentile"},
-    {NULL, 0, NULL, OPTION_FLAG, 0, NULL, NULL, NULL}};
+    {"max-k", 0, OPTION_COUNT, "N", AT(max_k), "(no limit)", "entries", "at most so many entries of a row; mass only"},
+    {"n-samples", 0, OPTION_COUNT, "N", AT(n_samples), "1024", "rows", "sample of percentile"},
+    {NULL, 0, OPTION_FLAG, NULL, 0, NULL, NULL, NULL}};
 
 typedef struct mass_writer {
     ferry_output *output;

@@ -20,18 +20,18 @@ enum { ANNOTATION, CELL };
 #define AT(field) offsetof(transition_options, field)
 
 static const cli_option table[] = {
-    {"source-key", 0, "OBS", OPTION_TEXT, AT(source_key), "(needed, but for forward with cell)", NULL,
+    {"source-key", 0, OPTION_TEXT, "OBS", AT(source_key), "(needed, but for forward with cell)", NULL,
      "obs column with the groups of the source"},
-    {"target-key", 0, "OBS", OPTION_TEXT, AT(target_key), "(needed, but for backward with cell)", NULL,
+    {"target-key", 0, OPTION_TEXT, "OBS", AT(target_key), "(needed, but for backward with cell)", NULL,
      "obs column with the groups of the target"},
-    {"direction", 0, "forward|backward", OPTION_CHOICE, AT(direction), "forward", NULL,
+    {"direction", 0, OPTION_CHOICE, "forward|backward", AT(direction), "forward", NULL,
      "forward: where each source group goes (rows sum to 1); backward: where each target group comes from (columns sum "
      "to 1)"},
-    {"aggregation", 0, "annotation|cell", OPTION_CHOICE, AT(aggregation), "annotation", NULL,
+    {"aggregation", 0, OPTION_CHOICE, "annotation|cell", AT(aggregation), "annotation", NULL,
      "annotation: groups x groups as CSV; cell: each cell x groups of the other side as .h5ad"},
-    {"no-normalize", 0, NULL, OPTION_FLAG, AT(no_normalize), NULL, NULL,
+    {"no-normalize", 0, OPTION_FLAG, NULL, AT(no_normalize), NULL, NULL,
      "mass per cell of the group instead of shares that sum to 1"},
-    {NULL, 0, NULL, OPTION_FLAG, 0, NULL, NULL, NULL}};
+    {NULL, 0, OPTION_FLAG, NULL, 0, NULL, NULL, NULL}};
 
 static void csv_text(json *out, const char *text)
 {

@@ -35,6 +35,19 @@ static ferry_status open_sides(transport_job *job)
                       target.path);
 }
 
+/* Local. One file without filters of its own for either side: most likely a mistake. */
+static void warn_same_cells(const transport_job *job)
+{
+    const transport_options *o = job->o;
+    const side_options *side[] = {&o->source, &o->target};
+    bool told_apart = job->program->inputs > 1;
+    for (int i = 0; i < 2; i++) told_apart |= side[i]->where.count || side[i]->rep || side[i]->dims || side[i]->weights;
+    if (!told_apart && job->program->world.rank == 0)
+        ferry_log(&job->program->world, FERRY_WARN,
+                  "source and target are the same cells of %s: tell them apart by --source-where and --target-where",
+                  job->program->input[0]);
+}
+
 /* Collective. The measured base: files open, libraries loaded. */
 static ferry_status choose_layout(transport_job *job)
 {
@@ -156,6 +169,7 @@ static ferry_status work(transport_job *job)
     FERRY_TRY(output_check(program));
     FERRY_TRY(open_sides(job));
     FERRY_TRY(choose_layout(job));
+    warn_same_cells(job);
     if (job->o->common.plan) return describe(job);
     FERRY_TRY(prepare(job));
     watch_stage("solve");

@@ -45,8 +45,8 @@ const char *figure_base_name(const char *path)
 /* FIGURE.svg -> FIGURE.gp */
 static char *beside(const char *path, size_t stem, const char *ending)
 {
-    char *out = malloc(stem + strlen(ending) + 1);
-    if (!out) return NULL;
+    char *out = NULL;
+    if (ferry_alloc_bytes(&out, (int64_t)(stem + strlen(ending) + 1), 1) != FERRY_OK) return NULL;
     memcpy(out, path, stem);
     memcpy(out + stem, ending, strlen(ending) + 1);
     return out;
@@ -59,7 +59,8 @@ ferry_status figure_open(figure *out, const char *path)
     const char *dot = strrchr(figure_base_name(path), '.');
     for (int i = 0; dot && i < 3; i++)
         if (strcmp(dot, ending[i]) == 0) out->format = i;
-    if (out->format < 0) return ferry_fail(FERRY_E_ARG, "--output %s: a figure ends in .svg, .png or .pdf", path);
+    if (!dot || out->format < 0)
+        return ferry_fail(FERRY_E_ARG, "--output %s: a figure ends in .svg, .png or .pdf", path);
     const size_t stem = (size_t)(dot - path);
     out->path = beside(path, stem, dot);
     out->script_path = beside(path, stem, ".gp");
@@ -268,8 +269,8 @@ static char **utf8_environment(void)
     static char locale[] = "LC_ALL=C.UTF-8";
     size_t count = 0, kept = 0;
     while (environ[count]) count++;
-    char **out = malloc((count + 2) * sizeof *out);
-    if (!out) return NULL;
+    char **out = NULL;
+    if (ferry_alloc_bytes(&out, (int64_t)count + 2, sizeof *out) != FERRY_OK) return NULL;
     for (size_t i = 0; i < count; i++)
         if (strncmp(environ[i], "LC_ALL=", 7) != 0) out[kept++] = environ[i];
     out[kept] = locale;

@@ -24,7 +24,7 @@ static int next_field(const char **at, figure_text *field)
     }
     for (; *c && *c != ',' && *c != '\n'; c++)
         if (*c != '\r') figure_add(field, "%c", *c);
-    const int end = *c;
+    const int end = (unsigned char)*c;
     *at = *c ? c + 1 : c;
     return end;
 }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -30,6 +31,7 @@ static ferry_status spread_words(char ***words, char **text, int *count, const f
     ferry_status status = ferry_alloc(text, size[0] + 1);
     if (status == FERRY_OK) status = ferry_alloc(words, size[1] + 1);
     FERRY_TRY(ferry_agree(world, status));
+    FERRY_TRY(status); /* agreed; told to the analyser too */
     char *at = *text;
     for (int i = 0; world->rank == 0 && i < argc; i++) at += sprintf(at, "%s", argv[i]) + 1;
     ferry_broadcast(world, *text, (size_t)size[0] + 1, 0);
@@ -70,6 +72,7 @@ static ferry_status settle_threads(cli_program *program)
     ferry_status status = ferry_alloc(&masks, node.size);
     if (status == FERRY_OK) status = ferry_alloc(&counts, node.size);
     FERRY_TRY(ferry_agree(world, status));
+    FERRY_TRY(status);
     CPU_ZERO(&mine);
     if (sched_getaffinity(0, sizeof mine, &mine) != 0) CPU_SET(0, &mine);
     for (int r = 0; r < node.size; r++) counts[r] = 1;
@@ -116,12 +119,29 @@ ferry_status program_settle(cli_program *program)
     return ferry_agree(world, watch_start(world, common->stall));
 }
 
+/* Local. --overwrite must not cost the user an input. */
+static ferry_status output_is_no_input(const cli_program *program)
+{
+    struct stat output, input;
+    if (stat(program->common->output, &output) != 0) return FERRY_OK;
+    for (int i = 0; i < program->inputs; i++) {
+        if (stat(program->input[i], &input) != 0) continue;
+        if (input.st_dev == output.st_dev && input.st_ino == output.st_ino)
+            return ferry_fail(FERRY_E_ARG, "%s is an input: name another file for the result", program->common->output);
+    }
+    return FERRY_OK;
+}
+
+static ferry_status check_output(const cli_program *program)
+{
+    FERRY_TRY(output_is_no_input(program));
+    return ferry_output_check(program->common->output, program->common->overwrite);
+}
+
 ferry_status output_check(const cli_program *program)
 {
-    const common_options *common = program->common;
-    ferry_status status = FERRY_OK;
-    if (!common->plan && program->world.rank == 0) status = ferry_output_check(common->output, common->overwrite);
-    return ferry_agree(&program->world, status);
+    bool mine = !program->common->plan && program->world.rank == 0;
+    return ferry_agree(&program->world, mine ? check_output(program) : FERRY_OK);
 }
 
 /* Collective. What every command ends with. */
@@ -208,7 +228,8 @@ static ferry_status dispatch(cli_program *program)
         return FERRY_OK;
     }
     bool help = !strcmp(first, "help");
-    FERRY_TRY(ferry_agree(world, find_command(&program->command, help ? second : first)));
+    FERRY_TRY(ferry_agree(world, find_command(&program->command, help && second ? second : first)));
+    if (!program->command) return FERRY_E_ARG; /* cannot be: agreed */
     if (!help) return run_command(program);
     if (world->rank == 0) help_command(program->command);
     return FERRY_OK;

@@ -9,42 +9,42 @@
 #define AT(field) offsetof(common_options, field)
 
 static const cli_option output_options[] = {
-    {"output", 'o', "FILE", OPTION_TEXT, AT(output), "(required)", NULL,
+    {"output", 'o', OPTION_TEXT, "FILE", AT(output), "(required)", NULL,
      "result file; written as FILE.partial and renamed when complete"},
-    {"overwrite", 0, NULL, OPTION_FLAG, AT(overwrite), NULL, NULL, "replace an existing result"},
-    {NULL, 0, NULL, OPTION_FLAG, 0, NULL, NULL, NULL}};
+    {"overwrite", 0, OPTION_FLAG, NULL, AT(overwrite), NULL, NULL, "replace an existing result"},
+    {NULL, 0, OPTION_FLAG, NULL, 0, NULL, NULL, NULL}};
 
 static const cli_option compute_options[] = {
-    {"memory", 0, "SIZE", OPTION_SIZE, AT(memory), "(free on the node / ranks on it)", "bytes per rank, as in 4G",
+    {"memory", 0, OPTION_SIZE, "SIZE", AT(memory), "(free on the node / ranks on it)", "bytes per rank, as in 4G",
      "limit of the proportional set size of each rank; kept, or refused before any work"},
-    {"batch-size", 0, "N", OPTION_COUNT, AT(batch), "(chosen from --memory)", "rows",
+    {"batch-size", 0, OPTION_COUNT, "N", AT(batch), "(chosen from --memory)", "rows",
      "rows of a row block; bounds memory and never changes the result"},
-    {"threads", 0, "N", OPTION_COUNT, AT(threads), "(CPUs of the rank's affinity mask, shared fairly)", "threads",
+    {"threads", 0, OPTION_COUNT, "N", AT(threads), "(CPUs of the rank's affinity mask, shared fairly)", "threads",
      "OpenMP threads per rank; OMP_NUM_THREADS sets another default"},
-    {"device", 0, "auto|cpu|gpu", OPTION_CHOICE, AT(device), "auto", NULL, "where the block kernels run"},
-    {"simd", 0, "auto|generic|avx2|avx512", OPTION_CHOICE, AT(simd), "auto", NULL,
+    {"device", 0, OPTION_CHOICE, "auto|cpu|gpu", AT(device), "auto", NULL, "where the block kernels run"},
+    {"simd", 0, OPTION_CHOICE, "auto|generic|avx2|avx512", AT(simd), "auto", NULL,
      "the CPU kernels; auto: the best level that all ranks have"},
-    {"plan", 0, NULL, OPTION_FLAG, AT(plan), NULL, NULL,
+    {"plan", 0, OPTION_FLAG, NULL, AT(plan), NULL, NULL,
      "print the phases with rows, bytes per rank, flops, messages and estimated time, and stop"},
-    {"ranks", 0, "N", OPTION_COUNT, AT(ranks), "(those started)", "ranks", "ranks that --plan describes"},
-    {"nodes", 0, "N", OPTION_COUNT, AT(nodes), "(those started on)", "nodes", "nodes that --plan describes"},
-    {"progress", 0, "auto|bar|plain|none", OPTION_CHOICE, AT(progress), "auto", NULL,
+    {"ranks", 0, OPTION_COUNT, "N", AT(ranks), "(those started)", "ranks", "ranks that --plan describes"},
+    {"nodes", 0, OPTION_COUNT, "N", AT(nodes), "(those started on)", "nodes", "nodes that --plan describes"},
+    {"progress", 0, OPTION_CHOICE, "auto|bar|plain|none", AT(progress), "auto", NULL,
      "on stderr: a bar on a terminal, otherwise a line every 10 % or minute"},
-    {"stall-timeout", 0, "TIME", OPTION_TIME, AT(stall), "(off)", "such as 200ms, 30s, 10m, 2h",
-     "end the job when it makes no progress for so long"},
-    {"seed", 0, "N", OPTION_COUNT, AT(seed), "0", NULL,
+    {"stall-timeout", 0, OPTION_TIME, "TIME", AT(stall), "(off)", "such as 200ms, 30s, 10m, 2h",
+     "end the job when it makes no progress for so long; choose more than one iteration takes"},
+    {"seed", 0, OPTION_COUNT, "N", AT(seed), "0", NULL,
      "seed of every random choice; the result does not depend on the number of ranks"},
-    {NULL, 0, NULL, OPTION_FLAG, 0, NULL, NULL, NULL}};
+    {NULL, 0, OPTION_FLAG, NULL, 0, NULL, NULL, NULL}};
 
-static const cli_option json_options[] = {{"json", 0, NULL, OPTION_FLAG, AT(json), NULL, NULL,
+static const cli_option json_options[] = {{"json", 0, OPTION_FLAG, NULL, AT(json), NULL, NULL,
                                            "the run record as one JSON object on stdout instead of the summary"},
-                                          {NULL, 0, NULL, OPTION_FLAG, 0, NULL, NULL, NULL}};
+                                          {NULL, 0, OPTION_FLAG, NULL, 0, NULL, NULL, NULL}};
 
 static const cli_option talk_options[] = {
-    {"verbose", 'v', NULL, OPTION_FLAG, AT(verbose), NULL, NULL,
+    {"verbose", 'v', OPTION_FLAG, NULL, AT(verbose), NULL, NULL,
      "more talk on stderr; ends with the memory and time table per stage and rank"},
-    {"quiet", 'q', NULL, OPTION_FLAG, AT(quiet), NULL, NULL, "no talk on stderr but warnings and errors"},
-    {NULL, 0, NULL, OPTION_FLAG, 0, NULL, NULL, NULL}};
+    {"quiet", 'q', OPTION_FLAG, NULL, AT(quiet), NULL, NULL, "no talk on stderr but warnings and errors"},
+    {NULL, 0, OPTION_FLAG, NULL, 0, NULL, NULL, NULL}};
 
 const cli_option *options_at(const cli_command *command, int i)
 {

@@ -22,15 +22,15 @@ typedef struct text_list {
 } text_list;
 
 typedef struct cli_option {
-    const char *name;    /* without "--"; NULL ends a table */
-    char letter;         /* 0: none */
-    const char *metavar; /* "FILE", "NUMBER", "auto|cpu|gpu"; NULL for flags */
+    const char *name; /* without "--"; NULL ends a table */
+    char letter;      /* 0: none */
     option_kind kind;
-    size_t offset;      /* of the value in the command's options struct */
-    const char *preset; /* default, as a user would type it; in "(...)": only shown, the value counts as not given;
-                           NULL: none */
-    const char *unit;   /* of the value, for --help; NULL: none */
-    const char *help;   /* one sentence or two */
+    const char *metavar; /* "FILE", "NUMBER", "auto|cpu|gpu"; NULL for flags */
+    size_t offset;       /* of the value in the command's options struct */
+    const char *preset;  /* default, as a user would type it; in "(...)": only shown, the value counts as not given;
+                            NULL: none */
+    const char *unit;    /* of the value, for --help; NULL: none */
+    const char *help;    /* one sentence or two */
 } cli_option;
 
 /* Options of the contract that this version has not, and what it does instead. */

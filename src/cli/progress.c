@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -61,22 +62,31 @@ static double part_of(int64_t done, int64_t total, const char *note)
     return way > part ? way : part;
 }
 
+/* A bar that wraps would not be drawn over. */
+static int terminal_width(void)
+{
+    struct winsize size;
+    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col < 20) return 80;
+    return size.ws_col;
+}
+
 static void line(int64_t done, int64_t total, const char *unit, const char *note, double part, double now)
 {
-    char left[64] = "", cells[BAR + 1], text[32];
+    char left[64] = "", cells[BAR + 1], rest[32], text[256];
     double passed = now - state.began, rate = passed > 0 ? (double)(done - state.first) / passed : 0;
     if (part > 0 && part < 1 && passed > 0.5)
-        (void)snprintf(left, sizeof left, ", %s left", span(text, passed * (1 - part) / part));
+        (void)snprintf(left, sizeof left, ", %s left", span(rest, passed * (1 - part) / part));
     for (int i = 0; i < BAR; i++) cells[i] = i < part * BAR ? '#' : '.';
     cells[BAR] = 0;
-    if (state.style == PROGRESS_BAR)
-        fprintf(stderr, "\r%s [%s] ", state.what, cells);
+    bool bar = state.style == PROGRESS_BAR;
+    int used = snprintf(text, sizeof text, bar ? "%s [%s] " : "cellferry: %s ", state.what, cells);
+    (void)snprintf(text + used, sizeof text - (size_t)used, "%lld of %s%lld %s, %.3g/s%s%s%s", (long long)done,
+                   state.goal > 0 && note && *note ? "at most " : "", (long long)total, unit ? unit : "", rate, left,
+                   note && *note ? ", " : "", note ? note : "");
+    if (bar)
+        fprintf(stderr, "\r%.*s\033[K", terminal_width() - 1, text);
     else
-        fprintf(stderr, "cellferry: %s ", state.what);
-    fprintf(stderr, "%lld of %s%lld %s, %.3g/s%s%s%s", (long long)done,
-            state.goal > 0 && note && *note ? "at most " : "", (long long)total, unit ? unit : "", rate, left,
-            note && *note ? ", " : "", note ? note : "");
-    fprintf(stderr, state.style == PROGRESS_BAR ? "\033[K" : "\n");
+        fprintf(stderr, "%s\n", text);
 }
 
 static void begin(const char *what, int64_t done, double now)

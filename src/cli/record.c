@@ -22,16 +22,16 @@ static ferry_status gather_reports(rank_report **all, const ferry_world *world)
     ferry_status status = ferry_alloc(&counts, world->size);
     *all = NULL;
     if (status == FERRY_OK && world->rank == 0) status = ferry_alloc(all, world->size);
-    status = ferry_agree(world, status);
-    if (status != FERRY_OK) {
+    ferry_status agreed = ferry_agree(world, status);
+    if (status != FERRY_OK || agreed != FERRY_OK) {
         free(*all);
         *all = NULL;
-        return status;
+        return agreed;
     }
     memset(&mine, 0, sizeof mine);
     mine.stages = *ferry_stages_here();
     mine.usage = ferry_usage_now();
-    for (int r = 0; r < world->size; r++) counts[r] = 1;
+    for (int r = 0; r < world->size; r++) counts[r] = 1; /* counts and *all are there: agreed */
     ferry_gather(world, &mine, counts, *all, sizeof mine, 0);
     return FERRY_OK;
 }
@@ -181,11 +181,11 @@ ferry_status record_text(char **text, const cli_program *program)
     json out = {0};
     *text = NULL;
     FERRY_TRY(gather_reports(&all, world));
-    ferry_status status = ferry_agree(world, world->rank == 0 ? compose(&out, program, all) : FERRY_OK);
+    ferry_status status = ferry_agree(world, world->rank == 0 && all ? compose(&out, program, all) : FERRY_OK);
     if (status == FERRY_OK) {
         int64_t length = ferry_max(world, (int64_t)out.length);
         status = ferry_agree(world, ferry_alloc(text, length + 1));
-        if (status == FERRY_OK && world->rank == 0) memcpy(*text, out.text, (size_t)length);
+        if (status == FERRY_OK && world->rank == 0 && out.text) memcpy(*text, out.text, (size_t)length);
         if (status == FERRY_OK) ferry_broadcast(world, *text, (size_t)length + 1, 0);
     }
     if (status != FERRY_OK) {
@@ -216,7 +216,7 @@ ferry_status record_table(const cli_program *program)
 {
     FERRY_AUTO rank_report *all = NULL;
     FERRY_TRY(gather_reports(&all, &program->world));
-    if (program->world.rank == 0) print_table(all, program->world.size);
+    if (program->world.rank == 0 && all) print_table(all, program->world.size);
     return FERRY_OK;
 }
 

@@ -7,56 +7,56 @@
 #define AT(field) offsetof(transport_options, field)
 
 const cli_option transport_table[] = {
-    {"rep", 0, "KEY", OPTION_TEXT, AT(both.rep), "(X_pca if present, else X)", NULL,
+    {"rep", 0, OPTION_TEXT, "KEY", AT(both.rep), "(X_pca if present, else X)", NULL,
      "representation of both sides: an obsm key, X, layers/NAME or raw/X"},
-    {"source-rep", 0, "KEY", OPTION_TEXT, AT(source.rep), "(--rep)", NULL, "representation of the source"},
-    {"target-rep", 0, "KEY", OPTION_TEXT, AT(target.rep), "(--rep)", NULL, "representation of the target"},
-    {"dims", 0, "N", OPTION_COUNT, AT(both.dims), "(all)", "columns", "first columns of the representation"},
-    {"source-dims", 0, "N", OPTION_COUNT, AT(source.dims), "(--dims)", "columns", "first columns of the source's"},
-    {"target-dims", 0, "N", OPTION_COUNT, AT(target.dims), "(--dims)", "columns", "first columns of the target's"},
-    {"where", 0, "KEY=VALUE[,VALUE]", OPTION_LIST, AT(both.where), "(all cells)", NULL,
+    {"source-rep", 0, OPTION_TEXT, "KEY", AT(source.rep), "(--rep)", NULL, "representation of the source"},
+    {"target-rep", 0, OPTION_TEXT, "KEY", AT(target.rep), "(--rep)", NULL, "representation of the target"},
+    {"dims", 0, OPTION_COUNT, "N", AT(both.dims), "(all)", "columns", "first columns of the representation"},
+    {"source-dims", 0, OPTION_COUNT, "N", AT(source.dims), "(--dims)", "columns", "first columns of the source's"},
+    {"target-dims", 0, OPTION_COUNT, "N", AT(target.dims), "(--dims)", "columns", "first columns of the target's"},
+    {"where", 0, OPTION_LIST, "KEY=VALUE[,VALUE]", AT(both.where), "(all cells)", NULL,
      "only cells of both sides whose obs column has one of the values; repeat for several columns, or for a value with "
      "a comma"},
-    {"source-where", 0, "KEY=VALUE[,VALUE]", OPTION_LIST, AT(source.where), "(all cells)", NULL,
+    {"source-where", 0, OPTION_LIST, "KEY=VALUE[,VALUE]", AT(source.where), "(all cells)", NULL,
      "the same for the source"},
-    {"target-where", 0, "KEY=VALUE[,VALUE]", OPTION_LIST, AT(target.where), "(all cells)", NULL,
+    {"target-where", 0, OPTION_LIST, "KEY=VALUE[,VALUE]", AT(target.where), "(all cells)", NULL,
      "the same for the target"},
-    {"source-weights", 0, "OBS", OPTION_TEXT, AT(source.weights), "(uniform)", NULL, "obs column with the cells' mass"},
-    {"target-weights", 0, "OBS", OPTION_TEXT, AT(target.weights), "(uniform)", NULL, "obs column with the cells' mass"},
-    {"cost", 0, "NAME", OPTION_TEXT, AT(cost), "sq_euclidean", NULL,
+    {"source-weights", 0, OPTION_TEXT, "OBS", AT(source.weights), "(uniform)", NULL, "obs column with the cells' mass"},
+    {"target-weights", 0, OPTION_TEXT, "OBS", AT(target.weights), "(uniform)", NULL, "obs column with the cells' mass"},
+    {"cost", 0, OPTION_TEXT, "NAME", AT(cost), "sq_euclidean", NULL,
      "sq_euclidean, euclidean, cosine, pnorm:P, sq_pnorm:P, euclidean_p:P, dot, arccos:N, spearman, correlation"},
-    {"scale-cost", 0, "NAME", OPTION_TEXT, AT(scale_cost), "mean", NULL,
+    {"scale-cost", 0, OPTION_TEXT, "NAME", AT(scale_cost), "mean", NULL,
      "mean, median, max_cost, max_norm, max_bound, or a number to divide by; 1 for none"},
-    {"epsilon", 0, "NUMBER", OPTION_NUMBER, AT(epsilon), "0.05", "in units of the scaled cost",
+    {"epsilon", 0, OPTION_NUMBER, "NUMBER", AT(epsilon), "0.05", "in units of the scaled cost",
      "strength of the entropic regularisation"},
-    {"epsilon-of", 0, "absolute|mean|std", OPTION_CHOICE, AT(epsilon_of), "absolute", NULL,
+    {"epsilon-of", 0, OPTION_CHOICE, "absolute|mean|std", AT(epsilon_of), "absolute", NULL,
      "what --epsilon is multiplied by: 1, or the mean or standard deviation of the scaled cost"},
-    {"tau-a", 0, "NUMBER", OPTION_NUMBER, AT(tau_a), "1", "above 0, at most 1",
+    {"tau-a", 0, OPTION_NUMBER, "NUMBER", AT(tau_a), "1", "above 0, at most 1",
      "source marginal: 1 is kept exactly; below 1 unbalanced, rho = epsilon tau / (1 - tau)"},
-    {"tau-b", 0, "NUMBER", OPTION_NUMBER, AT(tau_b), "1", "above 0, at most 1", "target marginal, likewise"},
-    {"threshold", 0, "NUMBER", OPTION_NUMBER, AT(threshold), "1e-3", "mass",
+    {"tau-b", 0, OPTION_NUMBER, "NUMBER", AT(tau_b), "1", "above 0, at most 1", "target marginal, likewise"},
+    {"threshold", 0, OPTION_NUMBER, "NUMBER", AT(threshold), "1e-3", "mass",
      "stop when the error of the column marginal falls below it"},
-    {"norm-error", 0, "1|2", OPTION_CHOICE, AT(norm_error), "1", NULL, "norm of that error: L1 or L2"},
-    {"max-iterations", 0, "N", OPTION_COUNT, AT(max_iterations), "2000", "iterations",
+    {"norm-error", 0, OPTION_CHOICE, "1|2", AT(norm_error), "1", NULL, "norm of that error: L1 or L2"},
+    {"max-iterations", 0, OPTION_COUNT, "N", AT(max_iterations), "2000", "iterations",
      "the most that are done, in whole blocks of --check-every"},
-    {"min-iterations", 0, "N", OPTION_COUNT, AT(min_iterations), "0", "iterations", "no stop before"},
-    {"check-every", 0, "N", OPTION_COUNT, AT(check_every), "(10 with --solver sinkhorn, 1 with auto)", "iterations",
+    {"min-iterations", 0, OPTION_COUNT, "N", AT(min_iterations), "0", "iterations", "no stop before"},
+    {"check-every", 0, OPTION_COUNT, "N", AT(check_every), "(10 with --solver sinkhorn, 1 with auto)", "iterations",
      "how often the error is looked at"},
-    {"momentum", 0, "W|adaptive", OPTION_TEXT, AT(momentum), "1", NULL,
-     "over-relaxation of the updates (up to 2), which falls back to 1 when the error grows; adaptive: chosen from the "
+    {"momentum", 0, OPTION_TEXT, "W|adaptive", AT(momentum), "1", NULL,
+     "over-relaxation of the updates (below 2), which falls back to 1 when the error grows; adaptive: chosen from the "
      "errors, from the third check on"},
-    {"recenter", 0, NULL, OPTION_FLAG, AT(recenter), NULL, NULL, "translation-invariant updates"},
-    {"solver", 0, "auto|sinkhorn", OPTION_CHOICE, AT(solver), "auto", NULL,
+    {"recenter", 0, OPTION_FLAG, NULL, AT(recenter), NULL, NULL, "translation-invariant updates"},
+    {"solver", 0, OPTION_CHOICE, "auto|sinkhorn", AT(solver), "auto", NULL,
      "sinkhorn: the plain iteration, comparable one to one with OTT-JAX; auto: whatever reaches the same fixed point "
      "sooner"},
-    {"initial", 0, "PLAN.h5", OPTION_TEXT, AT(initial), "(zeros)", NULL,
+    {"initial", 0, OPTION_TEXT, "PLAN.h5", AT(initial), "(zeros)", NULL,
      "start from other potentials, also of another size where cell names agree"},
-    {"precision", 0, "float|double", OPTION_CHOICE, AT(precision), "float", NULL,
+    {"precision", 0, OPTION_CHOICE, "float|double", AT(precision), "float", NULL,
      "of the pairs; sums and potentials are always float64"},
-    {"grid", 0, "RxC", OPTION_TEXT, AT(grid), "(chosen)", "ranks", "process grid: source rows over R, target over C"},
-    {"reduction", 0, "tree|mpi", OPTION_CHOICE, AT(reduction), "tree", NULL,
+    {"grid", 0, OPTION_TEXT, "RxC", AT(grid), "(chosen)", "ranks", "process grid: source rows over R, target over C"},
+    {"reduction", 0, OPTION_CHOICE, "tree|mpi", AT(reduction), "tree", NULL,
      "tree: the same bits on every grid; mpi: MPI_Allreduce"},
-    {NULL, 0, NULL, OPTION_FLAG, 0, NULL, NULL, NULL}};
+    {NULL, 0, OPTION_FLAG, NULL, 0, NULL, NULL, NULL}};
 
 const absent_option transport_absent[] = {
     {"rank", "this version solves the full-rank problem only; leave the option out"},
@@ -93,7 +93,8 @@ static ferry_status momentum_parse(ferry_transport_options *out, const char *tex
     out->momentum = strtod(text, &end);
     if (end == text || *end)
         return ferry_fail(FERRY_E_ARG, "--momentum is '%s', but has to be a number, or adaptive", text);
-    return in_range("momentum", out->momentum, 0, 2);
+    if (out->momentum > 0 && out->momentum < 2) return FERRY_OK;
+    return ferry_fail(FERRY_E_ARG, "--momentum is %s, but has to be above 0 and below 2", text);
 }
 
 static ferry_status solver_options(ferry_transport_options *out, const transport_options *o)

@@ -41,9 +41,9 @@ typedef struct ferry_kernels {
     int level;        /* 0, 1, 2: higher is faster */
     int x_width;      /* rows of a register block: 24 is a multiple of it */
 
-    /* packed [24 * dim] = rows [rows <= 24, dim] row-major, missing rows zero */
+    /* packed [24 / x_width][dim][x_width] = rows [rows <= 24, dim] row-major, missing rows zero */
     void (*pack_rows)(float *packed, const float *rows, int64_t count, int dim);
-    /* packed [32 * dim] = one column unit of rows [count <= 32, dim] row-major, missing rows zero */
+    /* packed [dim][32] = one column unit of rows [count <= 32, dim] row-major, missing rows zero */
     void (*pack_columns)(float *packed, const float *rows, int64_t count, int dim);
     /* s [units][24][32] = exponents */
     void (*scores)(float *s, const ferry_tile *tile);

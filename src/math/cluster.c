@@ -100,7 +100,7 @@ typedef struct seeding {
     float *packed; /* [units][32 * dim] */
     float *half;   /* [units * 32] -|x|^2 / 2, -inf past the end */
     float *near;   /* [units * 32] D^2, 0 past the end */
-    float *scores; /* [units][24][32] */
+    float *scores; /* [units][24][32] of the candidates, then their squared distances */
     float *panel;  /* [24 * dim] */
     double *sums;  /* [count] running sums of D^2 */
 } seeding;
@@ -134,7 +134,7 @@ static ferry_status open_seeding(seeding *s, const float *rows, int64_t count, i
     return FERRY_OK;
 }
 
-/* Rows `pick` [24] against all rows: scores = -distance^2 / 2. */
+/* Squared distances of rows `pick` [24] to all rows into s->scores. Twins differ by rounding alone: that is 0. */
 static void measure(seeding *s, const int64_t *pick, const ferry_kernels *kernels)
 {
     float alpha[ROWS], *rows = s->panel + (int64_t)ROWS * s->dim;
@@ -151,36 +151,34 @@ static void measure(seeding *s, const int64_t *pick, const ferry_kernels *kernel
                              .alpha = alpha,
                              .beta = s->half};
     kernels->scores(s->scores, &tile);
+    for (int64_t u = 0; u < s->units; u++)
+        for (int i = 0; i < ROWS; i++) {
+            float *score = s->scores + u * TILE + i * COLUMNS;
+            const float *half = s->half + u * COLUMNS;
+            for (int j = 0; j < COLUMNS; j++)
+                score[j] = -2 * score[j] > -4e-6f * half[j] && half[j] > -INFINITY ? -2 * score[j] : 0;
+        }
 }
 
-/* D^2 with one more centre. Twins differ by rounding alone: that is no distance. */
-static float nearer(float near, float score, float half)
-{
-    const float distance = -2 * score, twins = -4e-6f * half;
-    return distance < near ? distance > twins ? distance : 0 : near;
-}
-/* sum D^2 if candidate i became a centre */
+/* sum D^2 if candidate i became a centre: 32 lanes, then those */
 static double sum_with(const seeding *s, int i)
 {
+    float lane[COLUMNS] = {0};
     double total = 0;
     for (int64_t u = 0; u < s->units; u++) {
-        const float *score = s->scores + u * TILE + i * COLUMNS, *near = s->near + u * COLUMNS;
-        const float *half = s->half + u * COLUMNS;
-        float lane[COLUMNS];
-        for (int j = 0; j < COLUMNS; j++) lane[j] = nearer(near[j], score[j], half[j]);
-        for (int width = COLUMNS / 2; width; width /= 2)
-            for (int j = 0; j < width; j++) lane[j] += lane[j + width];
-        total += (double)lane[0];
+        const float *distance = s->scores + u * TILE + i * COLUMNS, *near = s->near + u * COLUMNS;
+        for (int j = 0; j < COLUMNS; j++) lane[j] += distance[j] < near[j] ? distance[j] : near[j];
     }
+    for (int j = 0; j < COLUMNS; j++) total += (double)lane[j];
     return total;
 }
 static void accept(seeding *s, int i)
 {
-    for (int64_t u = 0; u < s->units; u++)
-        for (int j = 0; j < COLUMNS; j++) {
-            float *near = s->near + u * COLUMNS + j;
-            *near = nearer(*near, s->scores[u * TILE + i * COLUMNS + j], s->half[u * COLUMNS + j]);
-        }
+    for (int64_t u = 0; u < s->units; u++) {
+        const float *distance = s->scores + u * TILE + i * COLUMNS;
+        float *near = s->near + u * COLUMNS;
+        for (int j = 0; j < COLUMNS; j++) near[j] = distance[j] < near[j] ? distance[j] : near[j];
+    }
 }
 
 /* 24 rows with probability proportional to D^2; false when every row is a centre. */

@@ -1,9 +1,16 @@
-/* Small dense linear systems: A = L L^T row by row, four columns of the inner products at a time. */
+/* Small dense linear systems: A = L L^T row by row. */
 #include "math/linear.h"
 #include <math.h>
 
-/* a . b in four chains, so that additions do not wait for each other */
-static double dot(const double *a, const double *b, int n)
+/* Built for several instruction sets, chosen at start; results differ in the last bits, so one rank solves for all. */
+#if defined __x86_64__ && defined __GNUC__ && !defined __clang__ && !defined __SANITIZE_ADDRESS__
+#define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define CLONES
+#endif
+
+/* eight chains, so that additions do not wait for each other */
+CLONES double ferry_dot(const double *a, const double *b, int n)
 {
     double s[8] = {0};
     int k = 0;
@@ -19,12 +26,12 @@ bool ferry_solve_spd(double *a, double *b, int n)
         double *row = a + (int64_t)i * n;
         for (int j = 0; j < i; j++) {
             const double *left = a + (int64_t)j * n;
-            row[j] = (row[j] - dot(row, left, j)) / left[j];
+            row[j] = (row[j] - ferry_dot(row, left, j)) / left[j];
         }
-        const double square = row[i] - dot(row, row, i);
+        const double square = row[i] - ferry_dot(row, row, i);
         if (!(square > 0) || !isfinite(square)) return false;
         row[i] = sqrt(square);
-        b[i] = (b[i] - dot(row, b, i)) / row[i];
+        b[i] = (b[i] - ferry_dot(row, b, i)) / row[i];
     }
     for (int i = n - 1; i >= 0; i--) {
         const double *row = a + (int64_t)i * n;
@@ -34,7 +41,7 @@ bool ferry_solve_spd(double *a, double *b, int n)
     return true;
 }
 
-void ferry_subtract_gram(double *h, const double *w, int rows, int n)
+CLONES void ferry_subtract_gram(double *h, const double *w, int rows, int n)
 {
     int k = 0;
     for (; k + 4 <= rows; k += 4) {

@@ -170,7 +170,7 @@ static ferry_status finish_panels(struct apply *a, const struct numbers *v, int6
 static ferry_status open_across(struct apply *a, int64_t width)
 {
     const int blocks = a->passes.grid.target.blocks.count;
-    FERRY_TRY(ferry_alloc(&a->across, a->passes.threads));
+    FERRY_TRY(ferry_alloc_bytes(&a->across, a->passes.threads, sizeof(ferry_forest *)));
     for (int t = 0; t < a->passes.threads; t++)
         FERRY_TRY(ferry_forest_open(&a->across[t], width, blocks, FERRY_JOIN_SUM));
     return ferry_alloc(&a->panel_out, a->passes.threads * ROWS * a->width);

@@ -22,9 +22,11 @@ typedef struct ferry_values {
     ferry_status (*read)(void *self, float *out, int64_t first, int64_t count, int64_t column, int64_t columns);
     void *self;
 } ferry_values;
-/** Collective. For each run of columns that fits in memory one pass over the plan (one more with scale_by_marginals);
- *  then give(self, first, count, column, columns, out [count, columns]) Collective with this rank's rows of the other
- * side. */
+/** Collective. For each run of columns that fits in memory one pass over the plan (a pull with scale_by_marginals: one
+ *  more before); give(self, first, count, column, columns, out [count, columns]) is Collective and gets this rank's
+ * rows of the other side: after each batch (pull; on a grid with several columns all rows of a grid row from its first
+ * rank), or after the pass (push). A column whose sum is 0 stays 0 under normalize. normalize comes before
+ *  scale_by_marginals. */
 FERRY_API ferry_status ferry_apply(ferry_plan *plan, const ferry_world *world, const ferry_apply_options *options,
                                    const ferry_values *values,
                                    ferry_status (*give)(void *self, int64_t first, int64_t count, int64_t column,

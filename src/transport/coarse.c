@@ -13,6 +13,7 @@
  * the targets' means likewise. So exponents are right from the first pass on, and no pass for the largest is needed. */
 #include "coarse_impl.h"
 #include "math/anderson.h"
+#include "math/linear.h"
 #include "mpi/exchange.h"
 #include <math.h>
 #include <omp.h>
@@ -66,30 +67,29 @@ static void close_coarse(coarse *k)
 
 typedef void (*row_of)(double *out, const ferry_cost *cost, int64_t i);
 
-/* Sums [count][dim + 1] of weights and weighted rows, as exact integers; largest: of any coordinate, units: of masses
- */
+/* Sums [threads][count][dim + 1] of weights and weighted rows, as whole numbers, those of thread 0 the total. largest:
+ * of any coordinate; units: per mass; one [threads][dim]: scratch */
 static void add_rows(int64_t *sums, const ferry_cost *cost, const double *weight, double tau, const int32_t *group,
-                     int64_t count, row_of row, double largest, double units, double *one)
+                     int groups, int64_t count, row_of row, double largest, double units, double *one)
 {
-    const int dim = cost->dim;
-    for (int64_t i = 0; i < count; i++) {
-        if (!(weight[i] > 0)) continue;
-        const double mass = pow(weight[i], tau);
-        int64_t *sum = sums + (int64_t)group[i] * (dim + 1);
-        row(one, cost, i);
-        sum[0] += ferry_exact(mass, units);
-        for (int k = 0; k < dim; k++) sum[k + 1] += ferry_exact(mass * (one[k] / largest), units);
+    const int dim = cost->dim, threads = cost->options.threads;
+    const int64_t size = (int64_t)groups * (dim + 1);
+#pragma omp parallel num_threads(threads)
+    {
+        double *x = one + (int64_t)omp_get_thread_num() * dim;
+        int64_t *mine = sums + omp_get_thread_num() * size;
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < count; i++) {
+            if (!(weight[i] > 0)) continue;
+            const double mass = units * (tau == 1 ? weight[i] : pow(weight[i], tau)), part = mass / largest;
+            int64_t *sum = mine + (int64_t)group[i] * (dim + 1);
+            row(x, cost, i);
+            sum[0] += ferry_exact_part(mass, 1);
+            for (int k = 0; k < dim; k++) sum[k + 1] += ferry_exact_part(x[k], part);
+        }
     }
-}
-
-static double largest_of(const ferry_cost *cost, int64_t count, row_of row, double *one)
-{
-    double largest = 0;
-    for (int64_t i = 0; i < count; i++) {
-        row(one, cost, i);
-        for (int k = 0; k < cost->dim; k++) largest = fmax(largest, fabs(one[k]));
-    }
-    return largest;
+    for (int t = 1; t < threads; t++)
+        for (int64_t e = 0; e < size; e++) sums[e] += sums[t * size + e];
 }
 
 static void take_side(side *out, const int64_t *sums, int count, int dim, double largest, double units)
@@ -107,28 +107,27 @@ static ferry_status find_sides(coarse *k, ferry_sinkhorn *s, const ferry_groups 
 {
     const ferry_cost *cost = &groups->cost;
     const int64_t width = (int64_t)k->count * (k->dim + 1);
-    double total[2], largest;
+    const int threads = cost->options.threads;
+    double total[2];
     FERRY_AUTO int64_t *sums = NULL;
     FERRY_AUTO double *one = NULL;
-    ferry_status status = ferry_alloc(&sums, 2 * width);
-    if (status == FERRY_OK) status = ferry_alloc(&one, k->dim);
+    ferry_status status = ferry_alloc(&sums, 2 * width * threads);
+    if (status == FERRY_OK) status = ferry_alloc(&one, (int64_t)k->dim * threads);
     FERRY_TRY(ferry_agree(s->grid->world, status));
     for (int64_t i = 0; i < s->sources; i++) s->work[i] = s->a[i] > 0 ? pow(s->a[i], s->tau_a) : 0;
     FERRY_TRY(ferry_sinkhorn_source_sum(&total[0], s, s->work));
     for (int64_t j = 0; j < s->targets; j++) s->work[j] = s->b[j] > 0 ? pow(s->b[j], s->tau_b) : 0;
     FERRY_TRY(ferry_sinkhorn_target_sum(&total[1], s, s->work));
-    largest =
-        fmax(largest_of(cost, s->sources, ferry_source_row, one), largest_of(cost, s->targets, ferry_target_row, one));
-    largest = ferry_max_double(s->grid->world, largest);
-    if (!(largest > 0)) largest = 1;
     const double units[2] = {ferry_exact_units(total[0]), ferry_exact_units(total[1])};
-    add_rows(sums, cost, s->a, s->tau_a, groups->group, s->sources, ferry_source_row, largest, units[0], one);
-    add_rows(sums + width, cost, s->b, s->tau_b, groups->target_group, s->targets, ferry_target_row, largest, units[1],
-             one);
+    add_rows(sums, cost, s->a, s->tau_a, groups->group, k->count, s->sources, ferry_source_row, groups->largest,
+             units[0], one);
+    int64_t *targets = sums + width * threads;
+    add_rows(targets, cost, s->b, s->tau_b, groups->target_group, k->count, s->targets, ferry_target_row,
+             groups->largest, units[1], one);
     ferry_total_counts(&s->grid->down, sums, width);
-    ferry_total_counts(&s->grid->across, sums + width, width);
-    take_side(&k->x, sums, k->count, k->dim, largest, units[0]);
-    take_side(&k->y, sums + width, k->count, k->dim, largest, units[1]);
+    ferry_total_counts(&s->grid->across, targets, width);
+    take_side(&k->x, sums, k->count, k->dim, groups->largest, units[0]);
+    take_side(&k->y, targets, k->count, k->dim, groups->largest, units[1]);
     return FERRY_OK;
 }
 
@@ -267,8 +266,7 @@ static double product_round(double *du, double *residual, const coarse *k, const
     }
     for (int i = 0; i < n; i++) {
         const double *w = k->w + (int64_t)i * n, goal = k->x.mass[i] * exp(-ka * k->u[i]);
-        double q = 0;
-        for (int l = 0; l < n; l++) q += w[l] * power[l];
+        const double q = ferry_dot(w, power, n);
         du[i] = goal > 0 ? tau_a * log(goal / fmax(q, 1e-300)) : 0;
         const double e = goal > 0 ? exp(du[i]) : 0;
         for (int l = 0; l < n; l++) c[l] += w[l] * e;

@@ -64,7 +64,7 @@ typedef struct ferry_cost ferry_cost;
 FERRY_API ferry_status ferry_cost_open(ferry_cost **out, const ferry_grid *grid, const ferry_matrix *x,
                                        const ferry_matrix *y, const ferry_cost_options *options);
 /** Collective. For a later stage that streams its source rows (sparsify): no source side, and the scale as a solve
- * found it; statistics are not computed. centre: the [dim] centre that the solve used (ferry_cost_centre), or NULL. */
+ * found it; statistics are not computed. The centre is that of the target side again, so tiles have the same bits. */
 FERRY_API ferry_status ferry_cost_open_target(ferry_cost **out, const ferry_grid *grid, const ferry_matrix *y,
                                               const ferry_cost_options *options, double inv_scale);
 /** Collective (frees the shared window). */

@@ -135,23 +135,29 @@ static size_t room(int64_t count, size_t size)
 {
     return ((size_t)count * size + 63) / 64 * 64;
 }
-/* The window: packed rows, norms, norms as float, block sums. Returns its size; places the pointers if there is one. */
-static size_t lay_out(ferry_cost *cost, char *base, double **block_sums)
+/* Where things lie in the window, in bytes from its base: packed rows at 0, then these. */
+typedef struct layout {
+    size_t norms, small, block_sums, end; /* small: norms as float */
+} layout;
+static layout lay_out(const ferry_cost *cost)
 {
     const bool in_double = cost->options.precision == FERRY_DOUBLE;
-    const size_t packed = room(cost->columns * cost->dim, in_double ? sizeof(double) : sizeof(float));
-    const size_t norms = room(cost->columns, sizeof(double));
-    const size_t small = wants_y2(cost->options.kind) && !in_double ? room(cost->columns, sizeof(float)) : 0;
-    if (base) {
-        if (in_double)
-            cost->y_d = (double *)(void *)base;
-        else
-            cost->y = (float *)(void *)base;
-        cost->y_norm = (double *)(void *)(base + packed);
-        if (small) cost->y2 = (float *)(void *)(base + packed + norms);
-        *block_sums = (double *)(void *)(base + packed + norms + small);
-    }
-    return packed + norms + small + room((int64_t)cost->blocks * (cost->dim + 1), sizeof(double));
+    layout at;
+    at.norms = room(cost->columns * cost->dim, in_double ? sizeof(double) : sizeof(float));
+    at.small = at.norms + room(cost->columns, sizeof(double));
+    at.block_sums = at.small + (wants_y2(cost->options.kind) ? room(cost->columns, sizeof(float)) : 0);
+    at.end = at.block_sums + room((int64_t)cost->blocks * (cost->dim + 1), sizeof(double));
+    return at;
+}
+static void place(ferry_cost *cost, layout at)
+{
+    char *base = cost->window.base;
+    if (cost->options.precision == FERRY_DOUBLE)
+        cost->y_d = (double *)(void *)base;
+    else
+        cost->y = (float *)(void *)base;
+    cost->y_norm = (double *)(void *)(base + at.norms);
+    if (wants_y2(cost->options.kind)) cost->y2 = (float *)(void *)(base + at.small);
 }
 
 /* --- the target side --- */
@@ -262,9 +268,10 @@ static ferry_status pack_targets(ferry_cost *cost, const ferry_matrix *y, double
 static ferry_status open_target(ferry_cost *cost, const ferry_matrix *y)
 {
     const ferry_grid *grid = cost->grid;
-    double *block_sums = NULL;
-    FERRY_TRY(ferry_agree(grid->world, ferry_window_open(&cost->window, &grid->sharing, lay_out(cost, NULL, NULL))));
-    lay_out(cost, cost->window.base, &block_sums);
+    const layout at = lay_out(cost);
+    FERRY_TRY(ferry_agree(grid->world, ferry_window_open(&cost->window, &grid->sharing, at.end)));
+    place(cost, at);
+    double *block_sums = (double *)(void *)((char *)cost->window.base + at.block_sums);
     FERRY_TRY(ferry_agree(grid->world, sum_targets(cost, y, block_sums)));
     ferry_window_sync(&cost->window, &grid->sharing);
     FERRY_TRY(add_blocks(cost->sum_y, cost, block_sums));
@@ -389,8 +396,8 @@ ferry_status ferry_cost_open(ferry_cost **out, const ferry_grid *grid, const fer
 {
     *out = NULL;
     ferry_cost *cost = NULL;
-    FERRY_TRY(ferry_agree(grid->world, ferry_alloc(&cost, 1)));
-    ferry_status status = open_cost(cost, grid, x, y, options);
+    ferry_status status = ferry_agree(grid->world, ferry_alloc(&cost, 1));
+    if (status == FERRY_OK) status = open_cost(cost, grid, x, y, options);
     if (status == FERRY_OK)
         *out = cost;
     else

@@ -177,12 +177,76 @@ static void take_between(const sweep *s, const run *r)
     for (int64_t j = 0; j < r->count && d != 0; j++) r->totals[0] += d * w->e[r->column + j] * r->costs[j];
 }
 
+/* Coordinate k of a prepared source row, of a prepared target row: kernels.h says how they are packed. */
+static double source_value(const ferry_cost *cost, int64_t row, int k)
+{
+    const int dim = cost->dim, width = cost->options.kernels->x_width;
+    if (cost->source.d) return cost->source.d[row * dim + k];
+    return (double)cost->source.f[row / width * width * dim + (int64_t)k * width + row % width];
+}
+static double target_value(const ferry_cost *cost, int64_t row, int k)
+{
+    const int64_t at = row / COLUMNS * COLUMNS * cost->dim + (int64_t)k * COLUMNS + row % COLUMNS;
+    return cost->y_d ? cost->y_d[at] : (double)cost->y[at];
+}
+
+/* Local. Per canonical block of one side [dim + 2]: sums of weighted rows, of weights, of weighted norms. */
+static ferry_status plant_weighted(ferry_forest **out, const ferry_cost *cost, const double *weights, bool target)
+{
+    const ferry_shards *shards = target ? &cost->grid->target : &cost->grid->source;
+    const int part = target ? cost->grid->col : cost->grid->row, dim = cost->dim;
+    const double *norm = target ? cost->y_norm : cost->source.norm;
+    FERRY_TRY(ferry_forest_open(out, (int64_t)dim + 2, shards->blocks.count, FERRY_JOIN_SUM));
+    for (int b = shards->block[part]; b < shards->block[part + 1]; b++) {
+        double *sum;
+        FERRY_TRY(ferry_forest_leaf(&sum, *out));
+        const int64_t end = ferry_block_first(&shards->blocks, b + 1) - shards->first[part];
+        for (int64_t i = ferry_block_first(&shards->blocks, b) - shards->first[part]; i < end; i++) {
+            if (weights[i] == 0) continue;
+            for (int k = 0; k < dim; k++)
+                sum[k] += weights[i] * (target ? target_value(cost, i, k) : source_value(cost, i, k));
+            sum[dim] += weights[i];
+            sum[dim + 1] += weights[i] * norm[i];
+        }
+        ferry_forest_add(*out, b);
+    }
+    return FERRY_OK;
+}
+/* Collective. */
+static ferry_status weighted_sums(double *sums, const ferry_cost *cost, const double *weights, bool target)
+{
+    ferry_forest *forest = NULL;
+    ferry_status status = ferry_agree(cost->grid->world, plant_weighted(&forest, cost, weights, target));
+    if (status == FERRY_OK)
+        status = ferry_agree(cost->grid->world,
+                             ferry_forest_reduce(sums, forest, target ? &cost->grid->across : &cost->grid->down,
+                                                 cost->options.reduction));
+    ferry_forest_close(&forest);
+    return status;
+}
+
+/* inv_scale (sum d norm sum e + sum d sum e norm - factor <sum d x, sum e y>) */
+static ferry_status bilinear_between(double *out, const ferry_cost *cost, const double *d, const double *e)
+{
+    const int dim = cost->dim;
+    FERRY_AUTO double *x = NULL;
+    FERRY_TRY(ferry_agree(cost->grid->world, ferry_alloc(&x, 2 * ((int64_t)dim + 2))));
+    double *y = x + dim + 2;
+    FERRY_TRY(weighted_sums(x, cost, d, false));
+    FERRY_TRY(weighted_sums(y, cost, e, true));
+    double dot = 0;
+    for (int k = 0; k < dim; k++) dot += x[k] * y[k];
+    *out = cost->inv_scale * (x[dim + 1] * y[dim] + x[dim] * y[dim + 1] - cost->factor * dot);
+    return FERRY_OK;
+}
+
 ferry_status ferry_cost_between(double *out, bool *passed, const ferry_cost *cost, const double *d, const double *e)
 {
     between weights = {d, e};
     const sweep s = {.self = &weights, .take = take_between};
     double totals[2];
-    *passed = true;
+    *passed = !cost->bilinear;
+    if (cost->bilinear) return bilinear_between(out, cost, d, e);
     FERRY_TRY(sweep_totals(totals, &s, cost));
     *out = totals[0];
     return FERRY_OK;

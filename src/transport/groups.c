@@ -115,9 +115,9 @@ static ferry_status open_clusters(ferry_groups *out, const ferry_cost *cost, int
 
 /* --- labels --- */
 
-/* Local. label [count] of rows first ... of a side. */
-static ferry_status assign(int32_t *label, const ferry_groups *groups, const ferry_cost *cost, int64_t first,
-                           int64_t count, row_of row)
+/* Local. label [count] of rows first ... of a side; groups->largest grows. */
+static ferry_status assign(int32_t *label, ferry_groups *groups, const ferry_cost *cost, int64_t first, int64_t count,
+                           row_of row)
 {
     const int dim = cost->dim, threads = cost->options.threads;
     const int64_t panels = (count + ROWS - 1) / ROWS, room = groups->clusters.units * TILE + (int64_t)2 * ROWS * dim;
@@ -125,7 +125,8 @@ static ferry_status assign(int32_t *label, const ferry_groups *groups, const fer
     FERRY_AUTO double *numbers = NULL;
     FERRY_TRY(ferry_alloc(&scratch, room * threads));
     FERRY_TRY(ferry_alloc(&numbers, (int64_t)dim * threads));
-#pragma omp parallel num_threads(threads)
+    double largest = groups->largest;
+#pragma omp parallel num_threads(threads) reduction(max : largest)
     {
         const int t = omp_get_thread_num();
         float *scores = scratch + room * t, *rows = scores + groups->clusters.units * TILE, *panel = rows + ROWS * dim;
@@ -136,18 +137,22 @@ static ferry_status assign(int32_t *label, const ferry_groups *groups, const fer
             const int64_t left = count - p * ROWS, present = left < ROWS ? left : ROWS;
             for (int64_t i = 0; i < present; i++) {
                 row(one, cost, first + p * ROWS + i);
-                for (int k = 0; k < dim; k++) rows[i * dim + k] = (float)one[k];
+                for (int k = 0; k < dim; k++) {
+                    rows[i * dim + k] = (float)one[k];
+                    largest = fabs(one[k]) > largest ? fabs(one[k]) : largest;
+                }
             }
             cost->options.kernels->pack_rows(panel, rows, present, dim);
             ferry_clusters_nearest(nearest, &groups->clusters, panel, scores);
             memcpy(label + p * ROWS, nearest, (size_t)present * sizeof *label);
         }
     }
+    groups->largest = largest;
     return FERRY_OK;
 }
 
 /* Collective. all [m] = labels of every target, in the caller's order. */
-static ferry_status label_targets(int32_t *all, const ferry_groups *groups, const ferry_cost *cost)
+static ferry_status label_targets(int32_t *all, ferry_groups *groups, const ferry_cost *cost)
 {
     const ferry_grid *grid = cost->grid;
     const int parts = grid->down.size, part = grid->down.rank;
@@ -329,10 +334,13 @@ static void get_row(void *to, const void *self, int64_t j)
 {
     const ferry_cost *cost = self;
     const int64_t at = j / COLUMNS * COLUMNS * cost->dim + j % COLUMNS;
-    const size_t size = cost->y_d ? sizeof(double) : sizeof(float);
-    const char *from = cost->y_d ? (const char *)(cost->y_d + at) : (const char *)(cost->y + at);
-    for (int k = 0; k < cost->dim; k++) memcpy((char *)to + (size_t)k * size, from + (size_t)k * COLUMNS * size, size);
-    memcpy((char *)to + (size_t)cost->dim * size, cost->y_norm + j, sizeof(double));
+    const int dim = cost->dim;
+    char *norm = to;
+    for (int k = 0; k < dim && cost->y; k++, norm += sizeof(float))
+        memcpy(norm, cost->y + at + (int64_t)k * COLUMNS, sizeof(float));
+    for (int k = 0; k < dim && cost->y_d; k++, norm += sizeof(double))
+        memcpy(norm, cost->y_d + at + (int64_t)k * COLUMNS, sizeof(double));
+    memcpy(norm, cost->y_norm + j, sizeof(double));
 }
 
 /* The window of the new order: as the cost's own, without its block sums. */
@@ -356,13 +364,15 @@ static size_t lay_out(ferry_cost *out, const ferry_cost *cost, char *base)
 /* Rows that came become targets first ... of the new order. */
 static void place_rows(ferry_cost *cost, const char *rows, size_t size, int64_t first, int64_t count)
 {
-    const size_t number = cost->y_d ? sizeof(double) : sizeof(float);
+    const int dim = cost->dim;
     for (int64_t j = first; j < first + count; j++, rows += size) {
-        const int64_t at = j / COLUMNS * COLUMNS * cost->dim + j % COLUMNS;
-        char *to = cost->y_d ? (char *)(cost->y_d + at) : (char *)(cost->y + at);
-        for (int k = 0; k < cost->dim; k++)
-            memcpy(to + (size_t)k * COLUMNS * number, rows + (size_t)k * number, number);
-        memcpy(cost->y_norm + j, rows + (size_t)cost->dim * number, sizeof(double));
+        const int64_t at = j / COLUMNS * COLUMNS * dim + j % COLUMNS;
+        const char *norm = rows;
+        for (int k = 0; k < dim && cost->y; k++, norm += sizeof(float))
+            memcpy(cost->y + at + (int64_t)k * COLUMNS, norm, sizeof(float));
+        for (int k = 0; k < dim && cost->y_d; k++, norm += sizeof(double))
+            memcpy(cost->y_d + at + (int64_t)k * COLUMNS, norm, sizeof(double));
+        memcpy(cost->y_norm + j, norm, sizeof(double));
         if (cost->y2) cost->y2[j] = (float)cost->y_norm[j];
     }
 }
@@ -415,6 +425,8 @@ static ferry_status open_groups(ferry_groups *out, const ferry_cost *cost, int m
     if (status == FERRY_OK) status = assign(out->group, out, cost, 0, grid->source_rows, ferry_source_row);
     FERRY_TRY(ferry_agree(grid->world, status));
     FERRY_TRY(label_targets(label, out, cost));
+    out->largest = ferry_max_double(grid->world, out->largest);
+    if (!(out->largest > 0)) out->largest = 1;
     FERRY_TRY(ferry_agree(grid->world, order(out, label, grid)));
     return move_rows(out, cost);
 }

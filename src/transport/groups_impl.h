@@ -18,6 +18,7 @@ typedef struct ferry_groups {
     ferry_window window; /* what its y... point to */
     ferry_clusters clusters;
     int count;             /* groups, of both sides */
+    double largest;        /* coordinate of any cell, by absolute value; 1 when all are 0 */
     int32_t *group;        /* [sources here] */
     int32_t *target_group; /* [targets here, new order] */
     int32_t *run_part;     /* [runs + 1] first part of each run of cost */
@@ -51,8 +52,8 @@ static inline int64_t ferry_exact(double value, double per_unit)
     return scaled < 0x1p61 ? scaled > -0x1p61 ? (int64_t)(scaled + (scaled < 0 ? -0.5 : 0.5)) : -((int64_t)1 << 61)
                            : (int64_t)1 << 61;
 }
-/** Local. The same for value >= 0 of at most 2^51 units (more are cut to that), without branches: what is added to 1.5
- *  2^52 stands in the low bits of the sum. */
+/** Local. The same for at least -2^51 and at most 2^51 units (more are cut to that), without branches: what is added
+ * to 1.5 2^52 stands in the low bits of the sum. */
 static inline int64_t ferry_exact_part(double value, double per_unit)
 {
     const double base = 0x1.8p52, scaled = value * per_unit, sum = (scaled < 0x1p51 ? scaled : 0x1p51) + base;

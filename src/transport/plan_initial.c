@@ -209,16 +209,15 @@ static ferry_status fill_part(double *part, struct side *side, ferry_stored *sto
 /* Collective. What is not known becomes the mean of what is, added canonically: the same bits for any layout. */
 static ferry_status fill_gaps(struct side *side, const ferry_world *world)
 {
-    FERRY_AUTO double *known = NULL, *number = NULL;
+    FERRY_AUTO double *known = NULL;
     double sum = 0, count = 0;
-    ferry_status status = ferry_alloc(&known, side->held_rows);
-    if (status == FERRY_OK) status = ferry_alloc(&number, side->held_rows);
-    FERRY_TRY(ferry_agree(world, status));
+    FERRY_TRY(ferry_agree(world, ferry_alloc(&known, 2 * side->held_rows)));
+    double *number = known + side->held_rows; /* 1 where there is a potential */
     for (int64_t i = 0; i < side->held_rows; i++) {
         number[i] = isfinite(side->values[i]);
         known[i] = number[i] > 0 ? side->values[i] : 0;
     }
-    status = ferry_canonical_sum(&sum, known, side->shards, side->along, FERRY_REDUCE_TREE);
+    ferry_status status = ferry_canonical_sum(&sum, known, side->shards, side->along, FERRY_REDUCE_TREE);
     FERRY_TRY(ferry_agree(world, status));
     status = ferry_canonical_sum(&count, number, side->shards, side->along, FERRY_REDUCE_TREE);
     FERRY_TRY(ferry_agree(world, status));

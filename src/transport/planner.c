@@ -3,7 +3,7 @@
  *  Time of one pass over all pairs on a grid of Pr x Pc, with n/Pr x m/Pc pairs a rank at R pairs per core-second:
  *    T = n m / (Pr Pc R threads) + bytes / B + messages L
  *    bytes = 16 (Pc-1)/Pc n/Pr (row sums, blocks of them) + 16 (Pr-1)/Pr m/Pc (column sums, once), float64
- *  R follows the roofline of a fused multiply-add a pair and dimension: peak / (d + 8). B and L are those of shared
+ *  R follows the roofline of a fused multiply-add a pair and dimension: peak / (d + 24). B and L are those of shared
  *  memory on one node and of a 100 Gb/s network between nodes. */
 #include "planner.h"
 #include "cost_impl.h"
@@ -38,7 +38,7 @@ static double rate(const ferry_work *work)
 {
     static const double peak[] = {5e9, 6e10, 1.2e11}; /* lanes times multiply-adds per second: generic, avx2, avx512 */
     const ferry_kernels *kernels = work->cost->kernels ? work->cost->kernels : ferry_kernels_find(NULL);
-    double per_pair = work->dim + 8;
+    double per_pair = work->dim + 24; /* the exponential, and the panel written and read */
     if (work->cost->precision == FERRY_DOUBLE) return 1e9 / per_pair;
     if (work->cost->kind == FERRY_COST_PNORM || work->cost->kind == FERRY_COST_SQ_PNORM) per_pair *= 4;
     if (work->cost->kind == FERRY_COST_ARCCOS) per_pair += 40;
@@ -57,6 +57,15 @@ static void pass_cost(ferry_phase *phase, const ferry_work *work, const ferry_ma
                         16.0 * (p->grid_rows - 1) / p->grid_rows * (double)p->targets;
     phase->seconds =
         pairs / (rate(work) * threads_of(work)) + phase->messages * latency + phase->sent_bytes / bandwidth;
+}
+
+static void several(ferry_phase *phase, const ferry_work *work, const ferry_machine *machine, const part *p, int passes)
+{
+    pass_cost(phase, work, machine, p);
+    phase->flops *= passes;
+    phase->messages *= passes;
+    phase->sent_bytes *= passes;
+    phase->seconds *= passes;
 }
 
 static ferry_status part_of(part *out, const ferry_work *work, const ferry_machine *machine, int grid_rows)
@@ -120,7 +129,7 @@ static void solve_phases(ferry_layout *out, const ferry_work *work, const ferry_
     prepare->flops = (double)rows * work->dim * 8;
     prepare->seconds = prepare->flops / 2e9;
     int64_t bytes = held + packed + weights + solving;
-    for (int i = 0; i < work->passes; i++) pass_cost(add_phase(out, "statistics", rows, bytes), work, machine, p);
+    if (work->passes > 0) several(add_phase(out, "statistics", rows, bytes), work, machine, p, work->passes);
     pass_cost(add_phase(out, "start pass", rows, bytes), work, machine, p);
     pass_cost(add_phase(out, "each iteration", rows, bytes), work, machine, p);
     int64_t names = 64 * (p->sources + (p->targets + machine->ranks - 1) / machine->ranks) + 8 * SLAB / 32;
@@ -138,13 +147,10 @@ static void stream_phases(ferry_layout *out, const ferry_work *work, const ferry
         add_phase(out, "read target", bring, held + packed + bring * point_bytes(work) + reading(work, bring));
     read->seconds = reading_seconds(work, bring);
     int64_t block = reading(work, out->batch) + out->batch * (2 * point_bytes(work) + work->row_bytes);
-    int64_t rows = p->sources;
     out->room = (machine->memory - 10 * MIB) / 51 * 50 - held - packed - potentials;
-    for (int i = 0; i < work->passes; i++) {
-        char name[24];
-        (void)snprintf(name, sizeof name, work->passes > 1 ? "pass %d" : "pass", i + 1);
-        pass_cost(add_phase(out, name, rows, held + packed + potentials + panels + block), work, machine, p);
-    }
+    several(add_phase(out, work->passes > 1 ? "all passes" : "pass", p->sources,
+                      held + packed + potentials + panels + block),
+            work, machine, p, work->passes);
 }
 
 static void phases(ferry_layout *out, const ferry_work *work, const ferry_machine *machine, const part *p,

@@ -39,6 +39,8 @@ static ferry_status check_options(const ferry_transport_options *o)
         {o->min_iterations < 0, "min_iterations is %g: it must not be negative", o->min_iterations},
         {o->max_iterations < 1, "max_iterations is %g: it must be at least 1", o->max_iterations},
         {!(o->momentum > 0 && o->momentum < 2), "momentum is %g: it must lie between 0 and 2", o->momentum},
+        {o->solver != FERRY_SOLVER_AUTO && o->solver != FERRY_SOLVER_SINKHORN, "there is no solver number %g",
+         o->solver},
         {o->momentum_adaptive_from < 0, "adaptive momentum from iteration %g: it must not be negative",
          o->momentum_adaptive_from},
     };

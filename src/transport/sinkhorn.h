@@ -8,21 +8,26 @@
 #define FERRY_SINKHORN_H
 #include "cost.h"
 FERRY_BEGIN
+/** AUTO: the plain iteration with the momentum safeguard, as SINKHORN; free to become whatever reaches the same fixed
+ * point faster, while SINKHORN stays comparable step by step with OTT-JAX. */
 typedef enum ferry_solver { FERRY_SOLVER_AUTO = 0, FERRY_SOLVER_SINKHORN = 1 } ferry_solver;
 
 typedef struct ferry_transport_options {
-    double epsilon;             /* of the scaled cost, > 0: ferry_cost_epsilon */
-    double tau_a, tau_b;        /* (0, 1]; 1: balanced. rho = epsilon tau / (1 - tau) */
-    double threshold;           /* stop when the error falls below it */
-    int norm_error;             /* 1: L1 error of the column marginal; 2: L2 */
-    int check_every;            /* iterations between checks */
-    int min_iterations;         /* no stop before */
-    int max_iterations;         /* in whole blocks of check_every */
-    double momentum;            /* weight w of the new potentials; 1: none; above 1 over-relaxes, with a safeguard */
-    int momentum_adaptive_from; /* > 0: OTT's adaptive momentum from this iteration */
+    double epsilon;      /* of the scaled cost, > 0: ferry_cost_epsilon */
+    double tau_a, tau_b; /* (0, 1]; 1: balanced. rho = epsilon tau / (1 - tau) */
+    double threshold;    /* stop when the error falls below it */
+    int norm_error;      /* 1: L1 error of the column marginal; 2: L2 */
+    int check_every;     /* iterations between checks */
+    int min_iterations;  /* no stop before */
+    int max_iterations;  /* in whole blocks of check_every */
+    double momentum; /* weight w of the new potentials, in (0, 2); 1: none; above 1 over-relaxes: when the error exceeds
+                        10 times the best, or 5 checks pass without a better one, back to the best point and w = 1 */
+    int momentum_adaptive_from; /* > 0: OTT's adaptive momentum from this iteration (two checks must come before) */
     bool recenter;              /* translation-invariant updates */
     ferry_solver solver;
-    const double *f, *g; /* start from these [source rows here], [target rows here] (g is used first); NULL: zeros */
+    /* Start from these [source rows here], [target rows of this grid column]; NULL: zeros. With f the first g comes
+       from f, as in OTT (g matters for momentum only); g alone is used as the first g, which saves the start pass. */
+    const double *f, *g;
 } ferry_transport_options;
 #define FERRY_TRANSPORT_DEFAULTS                                                                                       \
     {                                                                                                                  \
@@ -44,7 +49,8 @@ typedef struct ferry_potentials {
     double transport_cost; /* <P, C> */
     double mass;           /* sum P */
     double dual_gap;     /* primal - dual of the problem that is solved (spec: uniform reference), >= 0 up to rounding;
-                            for a balanced problem the primal is that of the plan rounded to the marginals */
+                            for a balanced problem the primal is that of the plan rounded to the marginals. NaN when
+                            the potentials are too far off for one */
     double independence; /* sum |P - r c^T / mass| over a fixed sample of rows, relative to their mass: near 0 when the
                             plan is nearly the product of its marginals (epsilon too large) */
 } ferry_potentials;

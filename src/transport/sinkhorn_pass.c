@@ -413,6 +413,7 @@ static ferry_status lse_blocks(ferry_forest *forest, ferry_sinkhorn *s)
     const int first = grid->source.block[grid->row], last = grid->source.block[grid->row + 1];
     const int threads = s->threads < s->panels ? s->threads : s->panels;
     ferry_status status = FERRY_OK;
+    (void)threads; /* where OpenMP is off */
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
     for (int b = first; b < last; b++) {
         const int thread = omp_get_thread_num();

@@ -102,9 +102,15 @@ static ferry_status open_work(struct work *work, const struct run *run)
     return ferry_alloc(&work->all_sums, (int64_t)passes->grid.target.blocks.count * ROWS);
 }
 
-static ferry_status open_batch(struct batch *batch, int64_t rows)
+/* Entries that a row can keep. */
+static int64_t most_kept(const ferry_rule *rule, int64_t columns)
 {
-    batch->room = 64 * rows;
+    return rule->mass && rule->max_k > 0 && rule->max_k < columns ? rule->max_k : columns;
+}
+
+static ferry_status open_batch(struct batch *batch, int64_t rows, int64_t most)
+{
+    batch->room = (most < 64 ? most : 64) * rows;
     FERRY_TRY(ferry_alloc(&batch->indptr, rows + 1));
     FERRY_TRY(ferry_alloc(&batch->mass, rows));
     FERRY_TRY(ferry_alloc(&batch->kept, rows));
@@ -125,7 +131,7 @@ static ferry_status open_run(struct run *run)
     const int cols = passes->grid.cols;
     FERRY_TRY(ferry_alloc(&run->work, passes->threads));
     for (int t = 0; t < passes->threads; t++) FERRY_TRY(open_work(&run->work[t], run));
-    FERRY_TRY(open_batch(&run->batch, passes->batch));
+    FERRY_TRY(open_batch(&run->batch, passes->batch, most_kept(&run->rule, passes->plan->target.cells)));
     FERRY_TRY(ferry_alloc(&run->send, cols));
     FERRY_TRY(ferry_alloc(&run->recv, cols));
     FERRY_TRY(ferry_alloc(&run->column, all_units(run) * COLUMNS));
@@ -161,7 +167,7 @@ static ferry_passes_options passes_options(const struct run *run, const ferry_pl
 {
     const ferry_rule *rule = &run->rule;
     const int64_t columns = plan->target.cells, number = sizeof(float), pair = sizeof(float) + sizeof(int64_t);
-    const int64_t most = rule->mass && rule->max_k > 0 && rule->max_k < columns ? rule->max_k : columns;
+    const int64_t most = most_kept(rule, columns);
     const int grids = options->grid_cols > 1, rounds = plan->cost.precision == FERRY_DOUBLE;
     return (ferry_passes_options){
         .deal = FERRY_DEAL_CYCLIC,

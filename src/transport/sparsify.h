@@ -13,7 +13,7 @@ typedef enum ferry_sparsify_mode {
 typedef struct ferry_sparsify_options {
     ferry_sparsify_mode mode;
     double value;      /* NAN: not given */
-    int64_t max_k;     /* mass only; 0: none */
+    int64_t max_k;     /* mass only; 0: none; below 0: refused */
     int64_t n_samples; /* rows of the percentile's sample */
     uint64_t seed;
     const int64_t *sample; /* [n_samples] these rows instead of our own sample (for comparison); NULL: own */
@@ -32,8 +32,10 @@ typedef struct ferry_sparsify_result {
 } ferry_sparsify_result;
 /** Local. FERRY_E_ARG for values outside their range, max_k outside mass, in the reference's order of checks. */
 FERRY_API ferry_status ferry_sparsify_check(const ferry_sparsify_options *options);
-/** Collective. One pass over the plan (two for percentile and min_row). Hands row blocks to sink; mass and kept_mass
- * (sinks for obs columns: called with the kept cell first, count and values after each block; may be NULL) . */
+/** Collective. One pass over the plan (two for min_row; percentile evaluates its sample of rows twice before). Hands
+ * row blocks to sink; masses (for obs columns; may be NULL) is called after each block, Collective, with this rank's
+ * rows: first kept cell, count, their masses and kept masses. out->threshold is NaN for mode mass, infinite when no row
+ * has mass. Selection compares float entries; exponents' rounding is taken out of the values after it. */
 FERRY_API ferry_status ferry_sparsify(ferry_sparsify_result *out, ferry_plan *plan, const ferry_world *world,
                                       const ferry_sparsify_options *options, const ferry_sink *sink,
                                       ferry_status (*masses)(void *self, int64_t first, int64_t count,

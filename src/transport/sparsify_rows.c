@@ -17,6 +17,7 @@
 #define COLUMNS FERRY_TARGET_UNIT
 #define TILE    (ROWS * COLUMNS)
 #define BUCKETS 512
+#define ROUGH   128
 #define FEW     24 /* values that are sorted */
 #define CHUNK   32 /* units: 96 KiB, which stay in the core's cache while 24 rows look at them */
 #define SPARE   16 /* entries that row_above may write behind its last */
@@ -100,15 +101,31 @@ static int64_t gather(float *into, const float *v, int64_t n, uint32_t low, int 
     return found;
 }
 
+/* As integers: their least and most are found several at a time. */
 static void range(uint32_t *low, uint32_t *high, const float *v, int64_t n)
 {
-    float least = v[0], most = v[0];
-    for (int64_t i = 1; i < n; i++) {
-        least = v[i] < least ? v[i] : least;
-        most = v[i] > most ? v[i] : most;
+    int32_t least = INT32_MAX, most = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const int32_t bits = (int32_t)bits_of(v[i]);
+        least = bits < least ? bits : least;
+        most = bits > most ? bits : most;
     }
-    *low = bits_of(least);
-    *high = bits_of(most);
+    *low = (uint32_t)least;
+    *high = (uint32_t)most;
+}
+
+/* Bits of a value that at least `number` of v [n] reach, and not many more: the lower end of the bucket in which the
+ * number-th largest is. */
+static uint32_t rough_bound(const float *v, int64_t n, int64_t number)
+{
+    int32_t count[ROUGH] = {0};
+    uint32_t low, high;
+    range(&low, &high, v, n);
+    int shift = 0, b = ROUGH - 1;
+    while ((high - low) >> shift >= ROUGH) shift++;
+    for (int64_t i = 0; i < n; i++) count[(bits_of(v[i]) - low) >> shift]++;
+    for (int64_t seen = count[b]; seen < number && b > 0;) seen += count[--b];
+    return low + ((uint32_t)b << shift);
 }
 
 ferry_prefix_end ferry_prefix(const float *v, int64_t n, double target, int64_t number, float *work)
@@ -121,8 +138,9 @@ ferry_prefix_end ferry_prefix(const float *v, int64_t n, double target, int64_t 
     for (;;) {
         uint32_t low, high;
         range(&low, &high, v, n);
+        const uint32_t most = n < BUCKETS ? BUCKETS / 8 : BUCKETS; /* looking at empty buckets costs time, too */
         int shift = 0, b;
-        while ((high - low) >> shift >= BUCKETS) shift++;
+        while ((high - low) >> shift >= most) shift++;
         int used = (int)((high - low) >> shift) + 1;
         fill(&buckets, used, v, n, low, shift);
         for (b = used - 1; b >= 0; b--) {
@@ -150,7 +168,7 @@ static void plan_room(ferry_kept *kept)
     if (rule->mass && rule->max_k > 0 && rule->max_k < most / 8 && kept->units > 2 * CHUNK) {
         kept->chunk = CHUNK;
         kept->rows = ROWS;
-        kept->full = 4 * rule->max_k > 256 ? 4 * rule->max_k : 256;
+        kept->full = 3 * rule->max_k > 128 ? 3 * rule->max_k : 128;
     }
     kept->room = kept->rows == 1 ? most + SPARE : kept->full + CHUNK * COLUMNS + SPARE;
     kept->room = (kept->room + 15) / 16 * 16;
@@ -191,20 +209,32 @@ int64_t ferry_kept_bytes(const ferry_rule *rule, int64_t columns)
     return kept.room * (kept.rows * pair + (int64_t)sizeof *kept.work) + 2 * ROWS * most * pair;
 }
 
-/* Only the max_k largest of row r matter: drop the others, and from here on look at larger ones only. Columns ascend,
- * so entries equal to the last kept one come too late. */
+/* Only the max_k largest of row r matter: drop the others, and from here on look at larger ones only. Roughly at
+ * first; exactly when that leaves too many (equal ones, above all). Columns ascend, so entries equal to the last of
+ * max_k come too late. */
 static void shrink(ferry_kept *kept, int r)
 {
     float *v = kept->v + r * kept->room;
     int32_t *c = kept->c + r * kept->room;
-    ferry_prefix_end end = ferry_prefix(v, kept->found[r], INFINITY, kept->rule.max_k, kept->work);
+    const float bound = value_of(rough_bound(v, kept->found[r], kept->rule.max_k));
     int64_t n = 0;
     for (int64_t i = 0; i < kept->found[r]; i++) {
-        if (!(v[i] > end.at || (v[i] == end.at && end.ties-- > 0))) continue;
+        const int keep = v[i] >= bound;
         v[n] = v[i];
-        c[n++] = c[i];
+        c[n] = c[i];
+        n += keep;
     }
     kept->found[r] = n;
+    kept->cut[r] = bound;
+    if (n <= kept->full / 4 * 3) return;
+    ferry_prefix_end end = ferry_prefix(v, n, INFINITY, kept->rule.max_k, kept->work);
+    if (!end.found) return; /* just max_k */
+    kept->found[r] = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (!(v[i] > end.at || (v[i] == end.at && end.ties-- > 0))) continue;
+        v[kept->found[r]] = v[i];
+        c[kept->found[r]++] = c[i];
+    }
     kept->cut[r] = nextafterf(end.at, INFINITY);
 }
 
@@ -212,8 +242,11 @@ static void shrink(ferry_kept *kept, int r)
 static void collect(ferry_kept *kept, const float *plan, int first, int count)
 {
     for (int r = 0; r < count; r++) kept->found[r] = 0;
-    for (int64_t u = 0; u < kept->units; u += kept->chunk) {
-        const int64_t units = kept->units - u < kept->chunk ? kept->units - u : kept->chunk;
+    /* the first chunks are small, so that the k-th largest is known before many entries pass */
+    int64_t next = kept->rows > 1 ? CHUNK / 8 : kept->chunk;
+    for (int64_t u = 0, units; u < kept->units; u += units) {
+        units = kept->units - u < next ? kept->units - u : next;
+        if (next < kept->chunk) next *= 2;
         for (int r = 0; r < count; r++) {
             const int64_t had = kept->found[r];
             int32_t *c = kept->c + r * kept->room + had;

@@ -308,19 +308,16 @@ static void row_maxima(double *max, ferry_passes *passes, const ferry_pass *pass
     }
 }
 
-static ferry_status room_for_maxima(double **max, float **rounded, const ferry_passes *passes)
-{
-    const int rounds = passes->plan->cost.precision == FERRY_DOUBLE;
-    FERRY_TRY(ferry_alloc(max, passes->batch));
-    return ferry_alloc(rounded, rounds ? passes->threads * ferry_passes_units(passes, passes->grid.col) * TILE : 0);
-}
-
 ferry_status ferry_threshold_min_row(double *out, ferry_passes *passes)
 {
     FERRY_AUTO double *max = NULL;
     FERRY_AUTO float *rounded = NULL;
     double least = INFINITY;
-    FERRY_TRY(ferry_agree(passes->world, room_for_maxima(&max, &rounded, passes)));
+    const int64_t room = passes->plan->cost.precision == FERRY_DOUBLE
+                             ? passes->threads * ferry_passes_units(passes, passes->grid.col) * TILE
+                             : 0;
+    FERRY_TRY(ferry_agree(passes->world, ferry_alloc(&max, passes->batch)));
+    FERRY_TRY(ferry_agree(passes->world, ferry_alloc(&rounded, room)));
     for (int64_t p = 0; p < passes->passes; p++) {
         ferry_pass pass;
         ferry_status status = ferry_pass_open(&pass, passes, p);
