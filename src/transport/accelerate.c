@@ -25,6 +25,7 @@
 #define PATIENCE  40    /* passes without a better point, then plain steps */
 #define RESTARTS  10    /* as many, then plain steps */
 #define NEAR_ONE  0.999 /* taus from which on the translation must have settled too */
+#define LARGE     20000 /* cells from which on more groups pay */
 #define EXTRA     5     /* passes granted to it */
 
 typedef struct accelerated {
@@ -405,12 +406,16 @@ static double mean_cost(const ferry_cost *cost)
     return cost->inv_scale * (cost->sum_x[dim] / n + cost->sum_y[dim] / m - cost->factor * dot);
 }
 
+int ferry_accelerate_most_groups(int64_t least)
+{
+    const int64_t count = least > LARGE ? 300 : 200;
+    return (int)(count <= least / 8 ? count : least < 8 ? 1 : least / 8);
+}
 int ferry_accelerate_groups(const ferry_cost *cost, double epsilon)
 {
     const int64_t sources = cost->grid->source.blocks.rows, targets = cost->grid->target.blocks.rows;
-    const int64_t least = sources < targets ? sources : targets;
     const double mean = mean_cost(cost);
-    int64_t count = epsilon >= 0.03 * mean ? 100 : least > 20000 && epsilon <= 0.01 * mean ? 300 : 200;
-    if (count > least / 8) count = least / 8;
-    return (int)(count < 1 ? 1 : count);
+    const int most = ferry_accelerate_most_groups(sources < targets ? sources : targets);
+    const int count = epsilon >= 0.03 * mean ? 100 : epsilon <= 0.01 * mean ? 300 : 200;
+    return count < most ? count : most;
 }

@@ -454,12 +454,18 @@ void ferry_groups_close(ferry_groups *groups)
     memset(groups, 0, sizeof *groups);
 }
 
-int64_t ferry_groups_bytes(const ferry_cost_options *options, int dim, int64_t targets, int64_t source_rows,
-                           int64_t target_rows, int sharing)
+int64_t ferry_groups_bytes(const ferry_cost_options *options, int dim, int count, int64_t targets, int64_t source_rows,
+                           int64_t target_rows)
 {
     const int64_t number = options->precision == FERRY_DOUBLE ? sizeof(double) : sizeof(float);
-    const int64_t row = dim * number + (int64_t)sizeof(double);
-    /* the window's share and the rows on their way; labels of all targets; a label per row, three numbers per target */
-    return 2 * target_rows * row / (sharing < 1 ? 1 : sharing) + targets * (int64_t)sizeof(int32_t) +
-           source_rows * (int64_t)sizeof(int32_t) + target_rows * (int64_t)(2 * sizeof(int64_t) + sizeof(int32_t));
+    const int64_t row = dim * number + (int64_t)sizeof(double), units = target_rows / COLUMNS + 1;
+    const int64_t blocks = ferry_blocks_of(targets, COLUMNS).count;
+    const int64_t runs = units < 2 * (int64_t)count + blocks ? units : 2 * (int64_t)count + blocks;
+    const int64_t threads = options->threads < 1 ? 1 : options->threads;
+    /* the copy and the rows on their way to it; labels of all targets; a label per row, three numbers per target; masks
+     * of parts; sums of runs; the sample */
+    return 2 * target_rows * row + targets * (int64_t)sizeof(int32_t) + source_rows * (int64_t)sizeof(int32_t) +
+           target_rows * (int64_t)(2 * sizeof(int64_t) + sizeof(int32_t)) +
+           3 * (int64_t)count * COLUMNS * (int64_t)sizeof(float) + threads * runs * ROWS * (int64_t)sizeof(double) +
+           (int64_t)SAMPLE * count * dim * (int64_t)sizeof(float);
 }

@@ -33,9 +33,9 @@ typedef struct ferry_groups {
 ferry_status ferry_groups_open(ferry_groups *out, const ferry_cost *cost, int most, uint64_t seed);
 /** Collective (frees the shared window). A zeroed one is fine. */
 void ferry_groups_close(ferry_groups *groups);
-/** Local. Bytes per rank of the groups (sharing: ranks of the node in this grid column). */
-int64_t ferry_groups_bytes(const ferry_cost_options *options, int dim, int64_t targets, int64_t source_rows,
-                           int64_t target_rows, int sharing);
+/** Local. Bytes per rank of `count` groups, and of their panels' sums over runs; a rank alone on its node. */
+int64_t ferry_groups_bytes(const ferry_cost_options *options, int dim, int count, int64_t targets, int64_t source_rows,
+                           int64_t target_rows);
 /** Collective. out [targets here]: values, given in the caller's order, in the new one; and back. */
 ferry_status ferry_groups_order(double *out, const ferry_groups *groups, const double *values);
 ferry_status ferry_groups_restore(double *out, const ferry_groups *groups, const double *values);

@@ -123,16 +123,29 @@ static void end(ferry_sinkhorn *s)
     free(s->raw);
 }
 
+/* Local. What the accelerated loop needs beside, with the most groups it may take; the ranks of a node share the
+ * targets' copy, here taken as one rank's. */
+static int64_t accelerated_bytes(const ferry_cost_options *cost, int dim, int64_t sources, int64_t targets,
+                                 int64_t source_rows, int64_t target_rows)
+{
+    const int64_t least = sources < targets ? sources : targets;
+    const int groups = ferry_accelerate_most_groups(least);
+    if (least < FERRY_ACCELERATE_FROM) return 0;
+    return ferry_groups_bytes(cost, dim, groups, targets, source_rows, target_rows) +
+           ferry_accelerate_bytes(groups, cost->threads < 1 ? 1 : cost->threads, target_rows);
+}
+
 int64_t ferry_transport_bytes(const ferry_cost_options *cost, int dim, int64_t sources, int64_t targets,
                               int64_t source_rows, int64_t target_rows, int grid_rows, int grid_cols)
 {
+    (void)grid_rows;
     const int64_t rows = source_rows + ROWS, columns = target_rows + COLUMNS;
     /* f, r, raw, work, and in the result four sums per row; f and g once more in the answer, best f and g of momentum
      */
     const int64_t vectors = 10 * rows + 9 * columns;
-    (void)grid_rows;
     return vectors * (int64_t)sizeof(double) +
-           ferry_sinkhorn_pass_bytes(cost, dim, sources, targets, source_rows, target_rows, grid_cols);
+           ferry_sinkhorn_pass_bytes(cost, dim, sources, targets, source_rows, target_rows, grid_cols) +
+           accelerated_bytes(cost, dim, sources, targets, source_rows, target_rows);
 }
 
 /* Collective. */
