@@ -67,17 +67,21 @@ static void close_coarse(coarse *k)
 
 typedef void (*row_of)(double *out, const ferry_cost *cost, int64_t i);
 
-/* Sums [threads][count][dim + 1] of weights and weighted rows, as whole numbers, those of thread 0 the total. largest:
- * of any coordinate; units: per mass; one [threads][dim]: scratch */
-static void add_rows(int64_t *sums, const ferry_cost *cost, const double *weight, double tau, const int32_t *group,
-                     int groups, int64_t count, row_of row, double largest, double units, double *one)
+/* Local. sums [groups][dim + 1] of weights and weighted rows, as whole numbers. largest: of any coordinate; units: per
+ * mass */
+static ferry_status add_rows(int64_t *sums, const ferry_cost *cost, const double *weight, double tau,
+                             const int32_t *group, int groups, int64_t count, row_of row, double largest, double units)
 {
     const int dim = cost->dim, threads = cost->options.threads;
     const int64_t size = (int64_t)groups * (dim + 1);
+    FERRY_AUTO int64_t *parts = NULL; /* [threads][groups][dim + 1] */
+    FERRY_AUTO double *rows = NULL;   /* [threads][dim] */
+    FERRY_TRY(ferry_alloc(&parts, size * threads));
+    FERRY_TRY(ferry_alloc(&rows, (int64_t)dim * threads));
 #pragma omp parallel num_threads(threads)
     {
-        double *x = one + (int64_t)omp_get_thread_num() * dim;
-        int64_t *mine = sums + omp_get_thread_num() * size;
+        double *x = rows + (int64_t)omp_get_thread_num() * dim;
+        int64_t *mine = parts + omp_get_thread_num() * size;
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < count; i++) {
             if (!(weight[i] > 0)) continue;
@@ -88,8 +92,9 @@ static void add_rows(int64_t *sums, const ferry_cost *cost, const double *weight
             for (int k = 0; k < dim; k++) sum[k + 1] += ferry_exact_part(x[k], part);
         }
     }
-    for (int t = 1; t < threads; t++)
-        for (int64_t e = 0; e < size; e++) sums[e] += sums[t * size + e];
+    for (int t = 0; t < threads; t++)
+        for (int64_t e = 0; e < size; e++) sums[e] += parts[t * size + e];
+    return FERRY_OK;
 }
 
 static void take_side(side *out, const int64_t *sums, int count, int dim, double largest, double units)
@@ -107,27 +112,25 @@ static ferry_status find_sides(coarse *k, ferry_sinkhorn *s, const ferry_groups 
 {
     const ferry_cost *cost = &groups->cost;
     const int64_t width = (int64_t)k->count * (k->dim + 1);
-    const int threads = cost->options.threads;
-    double total[2];
+    double total[2], units[2];
     FERRY_AUTO int64_t *sums = NULL;
-    FERRY_AUTO double *one = NULL;
-    ferry_status status = ferry_alloc(&sums, 2 * width * threads);
-    if (status == FERRY_OK) status = ferry_alloc(&one, (int64_t)k->dim * threads);
-    FERRY_TRY(ferry_agree(s->grid->world, status));
     for (int64_t i = 0; i < s->sources; i++) s->work[i] = s->a[i] > 0 ? pow(s->a[i], s->tau_a) : 0;
     FERRY_TRY(ferry_sinkhorn_source_sum(&total[0], s, s->work));
     for (int64_t j = 0; j < s->targets; j++) s->work[j] = s->b[j] > 0 ? pow(s->b[j], s->tau_b) : 0;
     FERRY_TRY(ferry_sinkhorn_target_sum(&total[1], s, s->work));
-    const double units[2] = {ferry_exact_units(total[0]), ferry_exact_units(total[1])};
-    add_rows(sums, cost, s->a, s->tau_a, groups->group, k->count, s->sources, ferry_source_row, groups->largest,
-             units[0], one);
-    int64_t *targets = sums + width * threads;
-    add_rows(targets, cost, s->b, s->tau_b, groups->target_group, k->count, s->targets, ferry_target_row,
-             groups->largest, units[1], one);
+    for (int i = 0; i < 2; i++) units[i] = ferry_exact_units(total[i]);
+    ferry_status status = ferry_alloc(&sums, 2 * width);
+    if (status == FERRY_OK)
+        status = add_rows(sums, cost, s->a, s->tau_a, groups->group, k->count, s->sources, ferry_source_row,
+                          groups->largest, units[0]);
+    if (status == FERRY_OK)
+        status = add_rows(sums + width, cost, s->b, s->tau_b, groups->target_group, k->count, s->targets,
+                          ferry_target_row, groups->largest, units[1]);
+    FERRY_TRY(ferry_agree(s->grid->world, status));
     ferry_total_counts(&s->grid->down, sums, width);
-    ferry_total_counts(&s->grid->across, targets, width);
+    ferry_total_counts(&s->grid->across, sums + width, width);
     take_side(&k->x, sums, k->count, k->dim, groups->largest, units[0]);
-    take_side(&k->y, targets, k->count, k->dim, groups->largest, units[1]);
+    take_side(&k->y, sums + width, k->count, k->dim, groups->largest, units[1]);
     return FERRY_OK;
 }
 
@@ -453,13 +456,13 @@ static ferry_status extend_targets(ferry_sinkhorn *s, const coarse *k)
     if (status == FERRY_OK) status = ferry_alloc(&counts, down->size);
     for (int64_t g = 0; g < padded && status == FERRY_OK; g++)
         f[g] = g < k->count && k->x.mass[g] > 0 ? s->epsilon * (k->u[g] + log(k->x.mass[g])) : -INFINITY;
-    if (status == FERRY_OK) status = lse_share(mine, k, f, s);
-    FERRY_TRY(ferry_agree(s->grid->world, status));
-    for (int r = 0; r < down->size; r++) {
+    for (int r = 0; r < down->size && status == FERRY_OK; r++) {
         int64_t from = s->cost->units * r / down->size * COLUMNS, to = s->cost->units * (r + 1) / down->size * COLUMNS;
         if (to > s->targets) to = s->targets;
         counts[r] = to > from ? to - from : 0;
     }
+    if (status == FERRY_OK) status = lse_share(mine, k, f, s);
+    FERRY_TRY(ferry_agree(s->grid->world, status));
     ferry_gather_all(down, mine, counts, s->work, sizeof *mine);
     for (int64_t j = 0; j < s->targets; j++)
         s->g[j] = s->b[j] > 0 ? s->tau_b * s->epsilon * (log(s->b[j]) - s->work[j]) : -INFINITY;

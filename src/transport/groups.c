@@ -45,33 +45,42 @@ static int64_t drawn(int64_t i, int64_t count, int64_t n, uint64_t seed)
 }
 
 typedef void (*row_of)(double *out, const ferry_cost *cost, int64_t i);
-/* Collective. out [count][dim]: the drawn cells of a side, on all ranks. `mine`: this rank speaks for its rows first
- * ... first + rows - 1. */
-static ferry_status gather_side(float *out, const ferry_cost *cost, int64_t count, int64_t n, uint64_t seed, bool mine,
-                                int64_t first, int64_t rows, row_of row)
+
+/* Local. out [found][dim]: the drawn cells of a side among rows first ... first + rows - 1. */
+static ferry_status pick(float *out, int64_t *found, const ferry_cost *cost, int64_t count, int64_t n, uint64_t seed,
+                         int64_t first, int64_t rows, row_of row)
 {
-    const ferry_world *world = cost->grid->world;
     const int dim = cost->dim;
-    FERRY_AUTO float *here = NULL;
     FERRY_AUTO double *numbers = NULL;
-    FERRY_AUTO int64_t *counts = NULL;
-    FERRY_AUTO int64_t *ones = NULL;
-    ferry_status status = ferry_alloc(&here, (mine ? count : 0) * dim);
-    if (status == FERRY_OK) status = ferry_alloc(&numbers, dim);
-    if (status == FERRY_OK) status = ferry_alloc(&counts, world->size);
-    if (status == FERRY_OK) status = ferry_alloc(&ones, world->size);
-    FERRY_TRY(ferry_agree(world, status));
-    int64_t found = 0;
-    for (int64_t i = 0; i < count && mine; i++) {
+    FERRY_TRY(ferry_alloc(&numbers, dim));
+    for (int64_t i = 0; i < count; i++) {
         const int64_t cell = drawn(i, count, n, seed);
         if (cell < first || cell >= first + rows) continue;
         row(numbers, cost, cell - first);
-        for (int k = 0; k < dim; k++) here[found * dim + k] = (float)numbers[k];
-        found++;
+        for (int k = 0; k < dim; k++) out[*found * dim + k] = (float)numbers[k];
+        ++*found;
     }
-    for (int r = 0; r < world->size; r++) ones[r] = 1;
+    return FERRY_OK;
+}
+
+/* Collective. out [count][dim]: the drawn cells of a side, on all ranks. rows: of this rank, from the first; 0 where
+ * another rank speaks for them. */
+static ferry_status gather_side(float *out, const ferry_cost *cost, int64_t count, int64_t n, uint64_t seed,
+                                int64_t first, int64_t rows, row_of row)
+{
+    const ferry_world *world = cost->grid->world;
+    int64_t found = 0;
+    FERRY_AUTO float *here = NULL;
+    FERRY_AUTO int64_t *counts = NULL;
+    FERRY_AUTO int64_t *ones = NULL;
+    ferry_status status = ferry_alloc(&here, (rows < count ? rows : count) * cost->dim);
+    if (status == FERRY_OK) status = ferry_alloc(&counts, world->size);
+    if (status == FERRY_OK) status = ferry_alloc(&ones, world->size);
+    if (status == FERRY_OK) status = pick(here, &found, cost, count, n, seed, first, rows, row);
+    for (int r = 0; r < world->size && status == FERRY_OK; r++) ones[r] = 1;
+    FERRY_TRY(ferry_agree(world, status));
     ferry_gather_all(world, &found, ones, counts, sizeof found);
-    ferry_gather_all(world, here, counts, out, (size_t)dim * sizeof *out);
+    ferry_gather_all(world, here, counts, out, (size_t)cost->dim * sizeof *out);
     return FERRY_OK;
 }
 
@@ -83,7 +92,7 @@ static ferry_status find_centres(float *centres, int64_t *found, const ferry_cos
     ferry_status status =
         ferry_clusters_find(&clusters, sample, count, cost->dim, most, STEPS, seed, cost->options.kernels);
     *found = status == FERRY_OK ? clusters.count : 0;
-    for (int64_t e = 0; e < *found * cost->dim; e++) centres[e] = clusters.centres[e];
+    for (int64_t e = 0; e < *found * cost->dim && centres; e++) centres[e] = clusters.centres[e];
     ferry_clusters_close(&clusters);
     return status;
 }
@@ -100,10 +109,10 @@ static ferry_status open_clusters(ferry_groups *out, const ferry_cost *cost, int
     ferry_status status = ferry_alloc(&sample, (sources + targets) * cost->dim);
     if (status == FERRY_OK) status = ferry_alloc(&centres, (int64_t)most * cost->dim);
     FERRY_TRY(ferry_agree(grid->world, status));
-    FERRY_TRY(gather_side(sample, cost, sources, n, seed, grid->col == 0, grid->source_first, grid->source_rows,
+    FERRY_TRY(gather_side(sample, cost, sources, n, seed, grid->source_first, grid->col == 0 ? grid->source_rows : 0,
                           ferry_source_row));
-    FERRY_TRY(gather_side(sample + sources * cost->dim, cost, targets, m, seed + 1, grid->row == 0, grid->target_first,
-                          grid->target_rows, ferry_target_row));
+    FERRY_TRY(gather_side(sample + sources * cost->dim, cost, targets, m, seed + 1, grid->target_first,
+                          grid->row == 0 ? grid->target_rows : 0, ferry_target_row));
     if (grid->world->rank == 0) status = find_centres(centres, &found, cost, sample, sources + targets, most, seed + 2);
     FERRY_TRY(ferry_agree(grid->world, status));
     ferry_broadcast(grid->world, &found, sizeof found, 0);
@@ -156,20 +165,23 @@ static ferry_status label_targets(int32_t *all, ferry_groups *groups, const ferr
 {
     const ferry_grid *grid = cost->grid;
     const int parts = grid->down.size, part = grid->down.rank;
-    const int most = parts > grid->across.size ? parts : grid->across.size;
     const int64_t first = grid->target_rows * part / parts, end = grid->target_rows * (part + 1) / parts;
     FERRY_AUTO int32_t *mine = NULL;
     FERRY_AUTO int32_t *column = NULL;
-    FERRY_AUTO int64_t *counts = NULL;
+    FERRY_AUTO int64_t *shares = NULL;
+    FERRY_AUTO int64_t *columns = NULL;
     ferry_status status = ferry_alloc(&mine, end - first);
     if (status == FERRY_OK) status = ferry_alloc(&column, grid->target_rows);
-    if (status == FERRY_OK) status = ferry_alloc(&counts, most);
+    if (status == FERRY_OK) status = ferry_alloc(&shares, parts);
+    if (status == FERRY_OK) status = ferry_alloc(&columns, grid->cols);
+    for (int r = 0; r < parts && status == FERRY_OK; r++)
+        shares[r] = grid->target_rows * (r + 1) / parts - grid->target_rows * r / parts;
+    for (int c = 0; c < grid->cols && status == FERRY_OK; c++)
+        columns[c] = grid->target.first[c + 1] - grid->target.first[c];
     if (status == FERRY_OK) status = assign(mine, groups, cost, first, end - first, ferry_target_row);
     FERRY_TRY(ferry_agree(grid->world, status));
-    for (int r = 0; r < parts; r++) counts[r] = grid->target_rows * (r + 1) / parts - grid->target_rows * r / parts;
-    ferry_gather_all(&grid->down, mine, counts, column, sizeof *column);
-    for (int c = 0; c < grid->across.size; c++) counts[c] = grid->target.first[c + 1] - grid->target.first[c];
-    ferry_gather_all(&grid->across, column, counts, all, sizeof *all);
+    ferry_gather_all(&grid->down, mine, shares, column, sizeof *column);
+    ferry_gather_all(&grid->across, column, columns, all, sizeof *all);
     return FERRY_OK;
 }
 
