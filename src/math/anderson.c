@@ -2,7 +2,6 @@
  *   theta = argmin | r - sum theta_k dr_k |^2 (weighted; Tikhonov 1e-8 trace),   x' = x + r - sum theta_k (dx_k +
  * dr_k). Differences are kept in float: their size shrinks with the residual, so nothing is lost. */
 #include "math/anderson.h"
-#include "math/linear.h"
 #include "mpi/memory.h"
 #include <math.h>
 #include <string.h>
@@ -106,15 +105,32 @@ static int remember(ferry_anderson *a, const double *x, const double *r)
     return slot;
 }
 
+/* a x = b for a small positive definite a [n][n] by elimination; b becomes x. Here and not by linear.h: every rank
+ * solves for itself and must get the same bits. */
+static void eliminate(double *a, double *b, int n)
+{
+    for (int k = 0; k < n; k++)
+        for (int i = k + 1; i < n; i++) {
+            const double factor = a[i * n + k] / a[k * n + k];
+            for (int j = k; j < n; j++) a[i * n + j] -= factor * a[k * n + j];
+            b[i] -= factor * b[k];
+        }
+    for (int k = n - 1; k >= 0; k--) {
+        for (int j = k + 1; j < n; j++) b[k] -= a[k * n + j] * b[j];
+        b[k] /= a[k * n + k];
+    }
+}
+
 /* theta [filled]; false when there is none */
 static bool mixing(double *theta, const ferry_anderson *a)
 {
     const int n = a->filled;
     double matrix[MEMORY * MEMORY], trace = 0;
     for (int i = 0; i < n; i++) trace += a->gram[i][i];
+    if (!(trace > 0) || !isfinite(trace)) return false;
     for (int i = 0; i < n; i++)
         for (int j = 0; j < n; j++) matrix[i * n + j] = a->gram[i][j] + (i == j ? 1e-8 * trace : 0);
-    if (!(trace > 0) || !isfinite(trace) || !ferry_solve_spd(matrix, theta, n)) return false;
+    eliminate(matrix, theta, n);
     for (int i = 0; i < n; i++)
         if (!isfinite(theta[i])) return false;
     return true;
