@@ -55,6 +55,8 @@ typedef struct ferry_kernels {
     /* c [units * 32] += sum over the 24 rows of q_i plan_ij: float32 over the rows in order, then one float64 addition
      */
     void (*column_sums)(double *c, const float *plan, const float *q, int64_t units);
+    /* sums [24] = row sums over the lanes of one unit where mask [32] is 1 (0 elsewhere) */
+    void (*part_sums)(double *sums, const float *plan, const float *mask);
     /* max [24] = largest exponent of each row over these units (-inf where there is none) */
     void (*row_max)(float *max, const float *s, int64_t units);
     /* running log-sum-exp of columns: (m, t) means t * 2^m, m integral; the 24 rows of s join it. Start: m = -inf, t =

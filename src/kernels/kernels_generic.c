@@ -188,6 +188,14 @@ static void column_sums(double *c, const float *plan, const float *q, int64_t un
     }
 }
 
+static void part_sums(double *sums, const float *plan, const float *mask)
+{
+    for (int i = 0; i < ROWS; i++) {
+        float sum = 0;
+        for (int j = 0; j < COLUMNS; j++) sum += mask[j] * plan[i * COLUMNS + j];
+        sums[i] = (double)sum;
+    }
+}
 static void row_max(float *max, const float *s, int64_t units)
 {
     for (int i = 0; i < ROWS; i++) max[i] = -INFINITY;
@@ -256,6 +264,7 @@ const ferry_kernels ferry_kernels_generic = {
     .plan = plan_of,
     .exponentials = exponentials,
     .column_sums = column_sums,
+    .part_sums = part_sums,
     .row_max = row_max,
     .column_lse = column_lse,
     .row_above = row_above,

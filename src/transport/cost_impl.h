@@ -29,6 +29,8 @@ struct ferry_cost {
     int64_t units, columns; /* of this grid column; columns = 32 units */
     int blocks;             /* its canonical target blocks */
     int64_t *unit;          /* [blocks + 1] first unit of each, from this grid column's first */
+    int runs;               /* pieces of blocks whose row sums are wanted one by one; 0: the blocks themselves */
+    int64_t *run;           /* [runs + 1] first unit of each, or NULL */
     ferry_window window;    /* holds what y... point to, once per node */
     float *y;               /* [units][32 * dim], as the kernels pack */
     double *y_d;            /* [units][dim][32], for double precision */
@@ -77,6 +79,7 @@ typedef struct ferry_panel {
     float *f;            /* [units][24][32] */
     double *d;           /* the same for --precision double */
     double *block_sums;  /* [blocks][24] row sums per canonical target block */
+    double *run_sums;    /* [runs][24] the same per run, or NULL */
     float *x;            /* [24 * dim] the rows with epsilon and scale folded in */
     float alpha[FERRY_SOURCE_UNIT], x2[FERRY_SOURCE_UNIT];
     double alpha_d[FERRY_SOURCE_UNIT];
@@ -101,6 +104,8 @@ FERRY_API void ferry_panel_row_max(double *max, ferry_panel *panel, const ferry_
                                    const double *f, const ferry_target *target);
 /** Local. c [columns] += sum_i q_i P_ij, q [24]. */
 FERRY_API void ferry_panel_columns(double *c, const ferry_panel *panel, const double *q);
+/** Local. Row sums [24] of the plan over the lanes of one unit where mask [32] is 1 (0 elsewhere). */
+FERRY_API void ferry_panel_part_sums(double *sums, const ferry_panel *panel, int64_t unit, const float *mask);
 /** Local. The same for units first ... first + units - 1 only (c still begins at column 0). */
 FERRY_API void ferry_panel_columns_part(double *c, const ferry_panel *panel, const double *q, int64_t first,
                                         int64_t units);
@@ -117,6 +122,8 @@ FERRY_API void ferry_panel_costs(double *values, ferry_panel *panel, const ferry
 #define FERRY_SLICE_UNITS 16
 FERRY_API void ferry_cost_slice(double *values, float *x, const ferry_cost *cost, const ferry_source *source,
                                 int64_t index, int64_t first, int64_t units);
+/** Local. The row's part of the cost (squared norm or 0) of a prepared row [dim], or of a mean of such rows. */
+FERRY_API double ferry_norm_part(const double *row, const ferry_cost *cost);
 /** Local. Room that ferry_prepare_rows needs for sorting, in bytes. */
 FERRY_API int64_t ferry_prepare_bytes(const ferry_cost *cost);
 /** Local. Rows first ... first + count - 1 of x made ready: centred, ranked, normalised, rounded to the precision, into

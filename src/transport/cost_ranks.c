@@ -73,7 +73,7 @@ static void prepare(double *row, const ferry_cost *cost, void *scratch)
 }
 
 /* The norm is that of the rounded row: then costs are exact costs of slightly moved points, without bias. */
-static double norm_part(const double *row, const ferry_cost *cost)
+double ferry_norm_part(const double *row, const ferry_cost *cost)
 {
     const double *c = cost->centre;
     const int dim = cost->dim;
@@ -95,6 +95,6 @@ void ferry_prepare_rows(double *out, double *norm, const ferry_cost *cost, const
     for (int64_t i = 0; i < count; i++, out += dim) {
         for (int k = 0; k < dim; k++) out[k] = x->d ? x->d[(first + i) * dim + k] : (double)x->f[(first + i) * dim + k];
         prepare(out, cost, scratch);
-        norm[i] = norm_part(out, cost);
+        norm[i] = ferry_norm_part(out, cost);
     }
 }

@@ -1,10 +1,9 @@
 /* Tiles of the plan, in float through the device table, in double by a plain reference.
  *
  * P_ij = 2^s_ij with s_ij = k (f_i + g_j - C_ij), k = log2(e) / epsilon. For linear tiles
- *   s_ij = <x'_i, y_j> + alpha_i + beta_j,  x' = k inv_scale factor x,  alpha_i = k (f_i - inv_scale (offset +
- * norm_i)), with x scaled panel by panel (24 dim products against 24 dim columns: nothing), so that one packed copy
- * serves every epsilon. alpha and beta are formed in double and rounded once; what rounding took is kept for the
- * solver. */
+ *   s_ij = <x'_i, y_j> + alpha_i + beta_j,  x' = k inv_scale factor x,  alpha_i = k (f_i - inv_scale norm_i), with x
+ * scaled panel by panel (24 dim products against 24 dim columns: nothing), so that one packed copy serves every
+ * epsilon. alpha and beta are formed in double and rounded once; what rounding took is kept for the solver. */
 #include "cost_impl.h"
 #include <math.h>
 #include <string.h>
@@ -59,18 +58,21 @@ ferry_status ferry_panel_open(ferry_panel *panel, const ferry_cost *cost)
     FERRY_AUTO float *f = NULL;
     FERRY_AUTO double *d = NULL;
     FERRY_AUTO double *block_sums = NULL;
+    FERRY_AUTO double *run_sums = NULL;
     if (cost->options.precision == FERRY_DOUBLE)
         FERRY_TRY(ferry_alloc(&d, cost->units * TILE));
     else
         FERRY_TRY(ferry_alloc(&f, cost->units * TILE));
     FERRY_TRY(ferry_alloc(&block_sums, (int64_t)cost->blocks * ROWS));
+    if (cost->runs) FERRY_TRY(ferry_alloc(&run_sums, (int64_t)cost->runs * ROWS));
     FERRY_TRY(ferry_alloc(&panel->x, (int64_t)ROWS * cost->dim));
     panel->f = f;
     panel->d = d;
     panel->block_sums = block_sums;
+    panel->run_sums = run_sums;
     f = NULL;
     d = NULL;
-    block_sums = NULL;
+    block_sums = run_sums = NULL;
     return FERRY_OK;
 }
 void ferry_panel_close(ferry_panel *panel)
@@ -78,6 +80,7 @@ void ferry_panel_close(ferry_panel *panel)
     free(panel->f);
     free(panel->d);
     free(panel->block_sums);
+    free(panel->run_sums);
     free(panel->x);
     memset(panel, 0, sizeof *panel);
 }
@@ -224,20 +227,20 @@ static void scores_double(ferry_panel *panel, const ferry_source *source, int64_
                 exponents_of_unit(s, panel->cost, source, index, i, panel->alpha_d[i], target->beta_d, k, u);
         }
 }
-static void plan_double(ferry_panel *panel)
+/* sums [24] over units first ... end - 1 */
+static void plan_double(double *sums, ferry_panel *panel, int64_t first, int64_t end)
 {
-    for (int b = 0; b < panel->blocks; b++)
-        for (int i = 0; i < ROWS; i++) {
-            double sum = 0;
-            for (int64_t u = panel->unit[b]; u < panel->unit[b + 1]; u++) {
-                double *p = panel->d + u * TILE + i * COLUMNS;
-                for (int j = 0; j < COLUMNS; j++) {
-                    p[j] = exp2(p[j]);
-                    sum += p[j];
-                }
+    for (int i = 0; i < ROWS; i++) {
+        double sum = 0;
+        for (int64_t u = first; u < end; u++) {
+            double *p = panel->d + u * TILE + i * COLUMNS;
+            for (int j = 0; j < COLUMNS; j++) {
+                p[j] = exp2(p[j]);
+                sum += p[j];
             }
-            panel->block_sums[b * ROWS + i] = sum;
         }
+        sums[i] = sum;
+    }
 }
 
 /* --- both --- */
@@ -254,19 +257,39 @@ void ferry_panel_scores(ferry_panel *panel, const ferry_source *source, int64_t 
     panel->cost->options.kernels->scores(panel->f, &tile);
 }
 
+/* Exponents of units first ... end - 1 become plan, with its row sums [24]. */
+static void plan_part(double *sums, ferry_panel *panel, ferry_tile *tile, const ferry_target *target, int64_t first,
+                      int64_t end)
+{
+    if (panel->d) {
+        plan_double(sums, panel, first, end);
+        return;
+    }
+    tile_columns(tile, panel->cost, target->beta_f + first * COLUMNS, first, end - first);
+    panel->cost->options.kernels->plan(panel->f + first * TILE, sums, tile);
+}
+
 void ferry_panel_plan(ferry_panel *panel, const ferry_source *source, int64_t index, const double *f,
                       const ferry_target *target)
 {
-    if (panel->d) {
+    const int64_t *run = panel->cost->run;
+    ferry_tile tile = {0};
+    if (panel->d)
         scores_double(panel, source, index, f, target);
-        plan_double(panel);
-        return;
-    }
-    ferry_tile tile = panel_rows(panel, source, index, f, target->epsilon);
-    for (int b = 0; b < panel->blocks; b++) {
-        const int64_t first = panel->unit[b];
-        tile_columns(&tile, panel->cost, target->beta_f + first * COLUMNS, first, panel->unit[b + 1] - first);
-        panel->cost->options.kernels->plan(panel->f + first * TILE, panel->block_sums + (int64_t)b * ROWS, &tile);
+    else
+        tile = panel_rows(panel, source, index, f, target->epsilon);
+    for (int b = 0, r = 0; b < panel->blocks; b++) {
+        double *sums = panel->block_sums + (int64_t)b * ROWS;
+        if (!panel->run_sums) {
+            plan_part(sums, panel, &tile, target, panel->unit[b], panel->unit[b + 1]);
+            continue;
+        }
+        memset(sums, 0, ROWS * sizeof *sums);
+        for (; r < panel->cost->runs && run[r] < panel->unit[b + 1]; r++) {
+            double *part = panel->run_sums + (int64_t)r * ROWS;
+            plan_part(part, panel, &tile, target, run[r], run[r + 1]);
+            for (int i = 0; i < ROWS; i++) sums[i] += part[i];
+        }
     }
 }
 
@@ -324,6 +347,19 @@ void ferry_panel_columns_part(double *c, const ferry_panel *panel, const double 
 void ferry_panel_columns(double *c, const ferry_panel *panel, const double *q)
 {
     ferry_panel_columns_part(c, panel, q, 0, panel->units);
+}
+
+void ferry_panel_part_sums(double *sums, const ferry_panel *panel, int64_t unit, const float *mask)
+{
+    if (panel->f) {
+        panel->cost->options.kernels->part_sums(sums, panel->f + unit * TILE, mask);
+        return;
+    }
+    for (int i = 0; i < ROWS; i++) {
+        const double *p = panel->d + unit * TILE + i * COLUMNS;
+        sums[i] = 0;
+        for (int j = 0; j < COLUMNS; j++) sums[i] += (double)mask[j] * p[j];
+    }
 }
 
 /* (m, t) of a column takes the 24 exponents in: M = max(m, ceil(max_i s_i)), t = t 2^(m - M) + sum_i 2^(s_i - M) */

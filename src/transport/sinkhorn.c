@@ -8,6 +8,7 @@
  * Iteration k ends with (f_k, g_k) and c, which holds the error at k and g_{k+1}. The first g comes from a column
  * log-sum-exp at the initial f. Momentum w: the new potential is (1 - w) old + w new.
  * Recentring (both taus below 1): the translation-invariant updates of Sejourne, Vialard, Peyre 2022. */
+#include "accelerate_impl.h"
 #include "sinkhorn_impl.h"
 #include "mpi/log.h"
 #include "mpi/stage.h"
@@ -18,6 +19,7 @@
 
 #define ROWS    FERRY_SOURCE_UNIT
 #define COLUMNS FERRY_TARGET_UNIT
+#define SEED    20231 /* of the sample that groups are found from */
 
 /* --- options, weights, memory --- */
 
@@ -121,16 +123,29 @@ static void end(ferry_sinkhorn *s)
     free(s->raw);
 }
 
+/* Local. What the accelerated loop needs beside, with the most groups it may take; the ranks of a node share the
+ * targets' copy, here taken as one rank's. */
+static int64_t accelerated_bytes(const ferry_cost_options *cost, int dim, int64_t sources, int64_t targets,
+                                 int64_t source_rows, int64_t target_rows)
+{
+    const int64_t least = sources < targets ? sources : targets;
+    const int groups = ferry_accelerate_most_groups(least);
+    if (least < FERRY_ACCELERATE_FROM) return 0;
+    return ferry_groups_bytes(cost, dim, groups, targets, source_rows, target_rows) +
+           ferry_accelerate_bytes(groups, cost->threads < 1 ? 1 : cost->threads, target_rows);
+}
+
 int64_t ferry_transport_bytes(const ferry_cost_options *cost, int dim, int64_t sources, int64_t targets,
                               int64_t source_rows, int64_t target_rows, int grid_rows, int grid_cols)
 {
+    (void)grid_rows;
     const int64_t rows = source_rows + ROWS, columns = target_rows + COLUMNS;
     /* f, r, raw, work, and in the result four sums per row; f and g once more in the answer, best f and g of momentum
      */
     const int64_t vectors = 10 * rows + 9 * columns;
-    (void)grid_rows;
     return vectors * (int64_t)sizeof(double) +
-           ferry_sinkhorn_pass_bytes(cost, dim, sources, targets, source_rows, target_rows, grid_cols);
+           ferry_sinkhorn_pass_bytes(cost, dim, sources, targets, source_rows, target_rows, grid_cols) +
+           accelerated_bytes(cost, dim, sources, targets, source_rows, target_rows);
 }
 
 /* Collective. */
@@ -259,9 +274,14 @@ static ferry_status update_g(ferry_sinkhorn *s, bool all)
     return FERRY_OK;
 }
 
+ferry_status ferry_sinkhorn_first_g(ferry_sinkhorn *s)
+{
+    return update_g(s, true);
+}
+
 /* Collective. OTT's error: the column marginal's when balanced; otherwise of both sides, against what the penalties
  * allow, a exp(-f / rho_a) and b exp(-g / rho_b). */
-static ferry_status find_error(double *error, ferry_sinkhorn *s)
+ferry_status ferry_sinkhorn_error(double *error, ferry_sinkhorn *s)
 {
     const int p = s->options->norm_error;
     double shift = 0, rows = 0, columns;
@@ -354,7 +374,7 @@ static void fall_back(safeguard *guard, ferry_sinkhorn *s, int iterations)
 /* --- the loop --- */
 
 /* Local. Record one more error. */
-static ferry_status record(ferry_potentials *out, double error)
+ferry_status ferry_sinkhorn_record(ferry_potentials *out, double error)
 {
     if ((out->checks & (out->checks - 1)) == 0) /* room for the next power of two */
         FERRY_TRY(ferry_grow(&out->errors, out->checks, out->checks ? 2 * (int64_t)out->checks : 1));
@@ -367,8 +387,8 @@ static ferry_status check(bool *stop, ferry_potentials *out, ferry_sinkhorn *s, 
 {
     const ferry_transport_options *o = s->options;
     double error;
-    FERRY_TRY(find_error(&error, s));
-    FERRY_TRY(ferry_agree(s->grid->world, record(out, error)));
+    FERRY_TRY(ferry_sinkhorn_error(&error, s));
+    FERRY_TRY(ferry_agree(s->grid->world, ferry_sinkhorn_record(out, error)));
     out->iterations = out->checks * o->check_every;
     out->converged = error < o->threshold;
     *stop = (out->converged && out->iterations >= o->min_iterations) || out->iterations >= o->max_iterations;
@@ -385,7 +405,7 @@ static ferry_status check(bool *stop, ferry_potentials *out, ferry_sinkhorn *s, 
     return FERRY_OK;
 }
 
-static void progress(const ferry_sinkhorn *s, const ferry_potentials *out, int done)
+void ferry_sinkhorn_progress(const ferry_sinkhorn *s, const ferry_potentials *out, int done)
 {
     char note[48] = "";
     if (out->checks) snprintf(note, sizeof note, "error %.2e", out->errors[out->checks - 1]);
@@ -405,7 +425,7 @@ static ferry_status iterate(ferry_potentials *out, ferry_sinkhorn *s, safeguard 
         FERRY_TRY(ferry_sinkhorn_iterate(s));
         if (s->shifting) FERRY_TRY(shift_rows(s));
         if ((it + 1) % o->check_every == 0) FERRY_TRY(check(&stop, out, s, guard));
-        progress(s, out, it + 1);
+        ferry_sinkhorn_progress(s, out, it + 1);
         s->weight = weight_at(s, guard, out->errors, it + 1);
         if (!stop && fallen == guard->fallen) FERRY_TRY(update_g(s, false)); /* else g is the best point's */
     }
@@ -448,36 +468,96 @@ static void hand_over(ferry_potentials *out, ferry_sinkhorn *s)
     out->marginal_error = out->errors[out->checks - 1];
 }
 
-/* Collective. */
-static ferry_status solve(ferry_potentials *out, ferry_sinkhorn *s, safeguard *guard)
+/* Collective in safe mode. */
+static ferry_status check_same(const ferry_world *world, const ferry_transport_options *o)
 {
-    const ferry_transport_options *o = s->options;
     const double same[] = {o->epsilon,        o->tau_a,          o->tau_b,    o->threshold,
                            o->norm_error,     o->check_every,    o->momentum, o->momentum_adaptive_from,
-                           o->min_iterations, o->max_iterations, o->recenter, o->f != NULL,
-                           o->g != NULL};
-    FERRY_TRY(ferry_same(s->grid->world, "the transport options", same, sizeof same));
+                           o->min_iterations, o->max_iterations, o->recenter, (double)o->solver,
+                           o->f != NULL,      o->g != NULL};
+    return ferry_same(world, "the transport options", same, sizeof same);
+}
+
+/* Collective. */
+static ferry_status solve(ferry_potentials *out, ferry_sinkhorn *s, safeguard *guard, const ferry_groups *groups)
+{
     FERRY_TRY(check_masses(s));
     FERRY_TRY(ferry_agree(s->grid->world, open_safeguard(guard, s)));
-    FERRY_TRY(iterate(out, s, guard));
+    FERRY_TRY(groups ? ferry_sinkhorn_accelerate(out, s, groups) : iterate(out, s, guard));
     FERRY_TRY(recenter(s));
     return ferry_sinkhorn_result(out, s);
+}
+
+/* --- the accelerated loop works on targets in the order of their groups --- */
+
+/* The problem in that order. */
+typedef struct regrouped {
+    ferry_groups groups;
+    ferry_transport_options options; /* with g in that order */
+    double *b, *g, *work;
+} regrouped;
+
+static void close_regrouped(regrouped *r)
+{
+    ferry_groups_close(&r->groups);
+    free(r->b);
+    free(r->g);
+    free(r->work);
+}
+
+/* Collective. */
+static ferry_status open_regrouped(regrouped *r, ferry_cost *cost, const double *b, const ferry_transport_options *o)
+{
+    const ferry_grid *grid = cost->grid;
+    FERRY_TRY(ferry_groups_open(&r->groups, cost, ferry_accelerate_groups(cost, o->epsilon), SEED));
+    ferry_status status = ferry_alloc(&r->b, grid->target_rows);
+    if (status == FERRY_OK) status = ferry_alloc(&r->g, grid->target_rows);
+    if (status == FERRY_OK) status = ferry_alloc(&r->work, grid->target_rows);
+    FERRY_TRY(ferry_agree(grid->world, status));
+    FERRY_TRY(ferry_groups_order(r->b, &r->groups, b));
+    if (o->g) FERRY_TRY(ferry_groups_order(r->g, &r->groups, o->g));
+    r->options = *o;
+    r->options.g = o->g ? r->g : NULL;
+    return FERRY_OK;
+}
+
+/* Collective. g of the answer as the caller's targets are. */
+static ferry_status restore(ferry_potentials *out, regrouped *r)
+{
+    FERRY_TRY(ferry_groups_restore(r->work, &r->groups, out->g));
+    memcpy(out->g, r->work, (size_t)out->targets * sizeof *out->g);
+    return FERRY_OK;
+}
+
+/* Collective. One solve; groups: of the cost, for the accelerated loop, or NULL. */
+static ferry_status solve_with(ferry_potentials *out, ferry_cost *cost, const double *a, const double *b,
+                               const ferry_transport_options *options, const ferry_groups *groups)
+{
+    ferry_sinkhorn s = {0};
+    safeguard guard = {0};
+    ferry_status status = ferry_agree(cost->grid->world, begin(&s, cost, a, b, options));
+    if (status == FERRY_OK) status = solve(out, &s, &guard, groups);
+    if (status == FERRY_OK) hand_over(out, &s);
+    close_safeguard(&guard);
+    end(&s);
+    return status;
 }
 
 ferry_status ferry_transport(ferry_potentials *out, ferry_cost *cost, const double *a, const double *b,
                              const ferry_transport_options *options)
 {
-    ferry_sinkhorn s = {0};
-    safeguard guard = {0};
     memset(out, 0, sizeof *out);
-    ferry_status status = ferry_agree(ferry_cost_grid(cost)->world, begin(&s, cost, a, b, options));
-    if (status == FERRY_OK) status = solve(out, &s, &guard);
-    if (status == FERRY_OK)
-        hand_over(out, &s);
-    else
-        ferry_potentials_close(out);
-    close_safeguard(&guard);
-    end(&s);
+    ferry_status status = check_same(cost->grid->world, options);
+    if (status == FERRY_OK && ferry_accelerable(cost, options)) {
+        regrouped r = {0};
+        status = open_regrouped(&r, cost, b, options);
+        if (status == FERRY_OK) status = solve_with(out, &r.groups.cost, a, r.b, &r.options, &r.groups);
+        if (status == FERRY_OK) status = restore(out, &r);
+        close_regrouped(&r);
+    } else if (status == FERRY_OK) {
+        status = solve_with(out, cost, a, b, options, NULL);
+    }
+    if (status != FERRY_OK) ferry_potentials_close(out);
     return status;
 }
 

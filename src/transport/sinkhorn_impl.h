@@ -4,6 +4,14 @@
 #include "cost_impl.h"
 #include "sinkhorn.h"
 FERRY_BEGIN
+/** Mass between groups of sources and groups of targets, added up in a pass (groups_impl.h). */
+typedef struct ferry_aggregate {
+    const struct ferry_groups *groups;
+    double units;  /* whole numbers per mass */
+    int64_t size;  /* numbers of Q: groups * groups */
+    int64_t *sums; /* [threads][size] */
+} ferry_aggregate;
+
 /** Everything of one solve. Arrays over rows go to whole panels (-inf or 0 past the end), arrays over columns to whole
  *  units. */
 typedef struct ferry_sinkhorn {
@@ -26,12 +34,13 @@ typedef struct ferry_sinkhorn {
     double *work;  /* [max of rows, columns] */
     ferry_target target;
     /* of the pass */
-    ferry_panel *panel;   /* [threads], or [batch] where the grid has several columns */
-    int panels, batch;    /* how many; panels of a batch */
-    double *leaf;         /* [threads][2 columns] sums of one canonical block */
-    double *reference;    /* [batch * 24] */
-    double *q;            /* [batch * 24] */
-    ferry_forest *forest; /* [columns] over source blocks */
+    ferry_panel *panel;         /* [threads], or [batch] where the grid has several columns */
+    int panels, batch;          /* how many; panels of a batch */
+    double *leaf;               /* [threads][2 columns] sums of one canonical block */
+    double *reference;          /* [batch * 24] */
+    double *q;                  /* [batch * 24] */
+    ferry_forest *forest;       /* [columns] over source blocks */
+    ferry_aggregate *aggregate; /* of the next passes, or NULL */
 } ferry_sinkhorn;
 
 /** What a pass does with the rows of a panel: evaluates them at the potentials `reference`, adds up `width` sums per
@@ -64,6 +73,14 @@ ferry_status ferry_sinkhorn_pass(double *c, ferry_sinkhorn *s, const ferry_row_w
 ferry_status ferry_sinkhorn_iterate(ferry_sinkhorn *s);
 /** Collective. lse [columns] = epsilon log sum_i exp((f_i - C_ij) / epsilon), by one pass that cannot underflow. */
 ferry_status ferry_sinkhorn_column_lse(double *lse, ferry_sinkhorn *s);
+
+/** Collective. g from f by that pass, as the first iteration begins. */
+ferry_status ferry_sinkhorn_first_g(ferry_sinkhorn *s);
+/** Collective. The error at f, g, from c and r. */
+ferry_status ferry_sinkhorn_error(double *error, ferry_sinkhorn *s);
+/** Local. One more error for the answer. */
+ferry_status ferry_sinkhorn_record(ferry_potentials *out, double error);
+void ferry_sinkhorn_progress(const ferry_sinkhorn *s, const ferry_potentials *out, int done);
 
 /** Collective. Canonical sum of values over source rows, over target columns. */
 ferry_status ferry_sinkhorn_source_sum(double *out, ferry_sinkhorn *s, const double *values);

@@ -10,6 +10,7 @@
  *
  * Safety (no running maximum): a sum of 0, infinity or NaN lowers that row's reference by its largest exponent; a
  * potential that moves far has its panel evaluated again at the new place, so that nothing underflows in float. */
+#include "groups_impl.h"
 #include "sinkhorn_impl.h"
 #include <math.h>
 #include <omp.h>
@@ -97,6 +98,40 @@ static void tree(double *vectors, int count, int64_t length)
             for (int64_t e = 0; e < length; e++) vectors[b * length + e] += vectors[(b + step) * length + e];
 }
 
+/* units [24] times sums [24] of the rows over a part of the targets, under the rows' groups: rows [24] are where those
+ * begin in Q. */
+static void count_part(int64_t *const *row, int rows, const double *units, const double *sums, int32_t group)
+{
+    int64_t whole[ROWS];
+    for (int i = 0; i < ROWS; i++) whole[i] = ferry_exact_part(sums[i], units[i]);
+    for (int i = 0; i < rows; i++) row[i][group] += whole[i];
+}
+
+/* The mass of a panel between groups. The last part of a unit that holds several is what the others leave. */
+static void add_aggregate(ferry_sinkhorn *s, const ferry_panel *panel, int64_t index, const double *q, int thread)
+{
+    const ferry_aggregate *a = s->aggregate;
+    if (!a) return;
+    const ferry_groups *groups = a->groups;
+    const int rows = (int)(s->sources - index * ROWS < ROWS ? s->sources - index * ROWS : ROWS);
+    int64_t *row[ROWS] = {0};
+    double units[ROWS];
+    for (int i = 0; i < ROWS; i++) units[i] = q[i] * a->units;
+    for (int i = 0; i < rows; i++)
+        row[i] = a->sums + thread * a->size + (int64_t)groups->group[index * ROWS + i] * groups->count;
+    for (int r = 0; r < s->cost->runs; r++) {
+        double left[ROWS], part[ROWS];
+        const int last = groups->run_part[r + 1] - 1;
+        memcpy(left, panel->run_sums + (int64_t)r * ROWS, sizeof left);
+        for (int p = groups->run_part[r]; p < last; p++) {
+            ferry_panel_part_sums(part, panel, s->cost->run[r], groups->part_mask + (int64_t)p * COLUMNS);
+            for (int i = 0; i < ROWS; i++) left[i] = left[i] > part[i] ? left[i] - part[i] : 0;
+            count_part(row, rows, units, part, groups->part_group[p]);
+        }
+        count_part(row, rows, units, left, groups->part_group[last]);
+    }
+}
+
 /* --- one grid column --- */
 
 /* One panel from evaluation to column sums c [columns]; sums: room for [blocks][width][24]. */
@@ -116,6 +151,7 @@ static void whole_panel(double *c, ferry_sinkhorn *s, const ferry_row_work *work
         }
     }
     if (work->columns) ferry_panel_columns(c, panel, q);
+    add_aggregate(s, panel, index, q, omp_get_thread_num());
 }
 
 /* Panels of a canonical source block, counted from this rank's first. */
@@ -273,6 +309,8 @@ static ferry_status sweep_columns(ferry_sinkhorn *s, const batch *k, int *block)
         const int64_t stop = end < k->first + k->count ? end : k->first + k->count;
         if (p == first) memset(s->leaf, 0, (size_t)s->columns * sizeof *s->leaf);
         batch_columns(s->leaf, s, k, p, stop);
+        for (int64_t i = p; i < stop; i++)
+            add_aggregate(s, &s->panel[i - k->first], i, s->q + (i - k->first) * ROWS, 0);
         if (stop == end) FERRY_TRY(plant(s->forest, s->leaf, s->columns, (*block)++));
         p = stop;
     }

@@ -1,0 +1,73 @@
+/** groups_impl.h - cells of both sides in groups of near cells, and the target side in the order of its groups (not
+ *  installed).
+ *
+ *  Q [source group][target group] = the plan's mass, wanted after every pass. Rows stay where they are: a row's sums
+ *  over runs of target units (cost_impl.h) are known from its evaluation, and are counted under its group. Targets are
+ *  put in the order of their groups over the whole problem, so that most runs lie in one group; a unit that holds
+ * several is a run of its own and is summed part by part. Masses are added as integers (ferry_exact), so that no order
+ * of additions needs to be kept. */
+#ifndef FERRY_GROUPS_IMPL_H
+#define FERRY_GROUPS_IMPL_H
+#include "cost_impl.h"
+#include "math/cluster.h"
+#include <math.h>
+#include <string.h>
+FERRY_BEGIN
+typedef struct ferry_groups {
+    ferry_cost cost;     /* the cost given, with the targets in the new order: borrows all but y..., run */
+    ferry_window window; /* what its y... point to */
+    ferry_clusters clusters;
+    int count;             /* groups, of both sides */
+    double largest;        /* coordinate of any cell, by absolute value; 1 when all are 0 */
+    int32_t *group;        /* [sources here] */
+    int32_t *target_group; /* [targets here, new order] */
+    int32_t *run_part;     /* [runs + 1] first part of each run of cost */
+    int32_t *part_group;   /* [parts] */
+    float *part_mask;      /* [parts][32] 1 in the lanes of the part; meant for runs of several parts */
+    int64_t *old;          /* [targets here] number (in the problem) of the target at each new place */
+    int64_t *place;        /* [targets here, order of the caller] new place (in the problem) of each target */
+} ferry_groups;
+
+/** Collective. At most `most` groups by k-means of a sample drawn by `seed`. cost is borrowed until close. The same for
+ *  every layout. */
+ferry_status ferry_groups_open(ferry_groups *out, const ferry_cost *cost, int most, uint64_t seed);
+/** Collective (frees the shared window). A zeroed one is fine. */
+void ferry_groups_close(ferry_groups *groups);
+/** Local. Bytes per rank of `count` groups, and of their panels' sums over runs; a rank alone on its node. */
+int64_t ferry_groups_bytes(const ferry_cost_options *options, int dim, int count, int64_t targets, int64_t source_rows,
+                           int64_t target_rows);
+/** Collective. out [targets here]: values, given in the caller's order, in the new one; and back. */
+ferry_status ferry_groups_order(double *out, const ferry_groups *groups, const double *values);
+ferry_status ferry_groups_restore(double *out, const ferry_groups *groups, const double *values);
+
+/** Local. A prepared source row or target row (new order where cost is a groups' cost), [dim]. */
+void ferry_source_row(double *out, const ferry_cost *cost, int64_t i);
+void ferry_target_row(double *out, const ferry_cost *cost, int64_t j);
+
+/** Local. value >= 0 or any value in units, rounded to a whole number: sums of such numbers do not depend on the order
+ * of additions. */
+static inline int64_t ferry_exact(double value, double per_unit)
+{
+    const double scaled = value * per_unit;
+    return scaled < 0x1p61 ? scaled > -0x1p61 ? (int64_t)(scaled + (scaled < 0 ? -0.5 : 0.5)) : -((int64_t)1 << 61)
+                           : (int64_t)1 << 61;
+}
+/** Local. The same for at least -2^51 and at most 2^51 units (more are cut to that), without branches: what is added
+ * to 1.5 2^52 stands in the low bits of the sum. */
+static inline int64_t ferry_exact_part(double value, double per_unit)
+{
+    const double base = 0x1.8p52, scaled = value * per_unit, sum = (scaled < 0x1p51 ? scaled : 0x1p51) + base;
+    int64_t bits, base_bits;
+    memcpy(&bits, &sum, sizeof bits);
+    memcpy(&base_bits, &base, sizeof base_bits);
+    return bits - base_bits;
+}
+/** Local. Units for numbers that add up to about `total`: 2^50 of them, so that sums may be 2^12 times larger. */
+static inline double ferry_exact_units(double total)
+{
+    int exponent;
+    frexp(total, &exponent);
+    return total > 0 && isfinite(total) ? ldexp(1, 50 - exponent) : 1;
+}
+FERRY_END
+#endif
