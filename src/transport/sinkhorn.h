@@ -8,8 +8,6 @@
 #define FERRY_SINKHORN_H
 #include "cost.h"
 FERRY_BEGIN
-/** AUTO: the plain iteration with the momentum safeguard, as SINKHORN; free to become whatever reaches the same fixed
- * point faster, while SINKHORN stays comparable step by step with OTT-JAX. */
 /** SINKHORN: the plain iteration, step by step as OTT-JAX. AUTO: the same fixed point in fewer passes (accelerate.c),
  * from 400 cells on either side and unless momentum is asked for; an iteration is one pass there too, and its error the
  * one that the plain iteration has at the same f, g. A balanced answer differs in its constant (recenter fixes it). */
