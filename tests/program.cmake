@@ -35,5 +35,5 @@ endif()
 foreach(part IN ITEMS flow manners walk)
   add_test(NAME program.${part} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/test_program.sh $<TARGET_FILE:cellferry_program>
     ${MPIEXEC_EXECUTABLE} ${PROJECT_SOURCE_DIR}/data ${part})
-  set_tests_properties(program.${part} PROPERTIES PROCESSORS 4 TIMEOUT 600 ENVIRONMENT "${FERRY_TEST_ENV}")
+  set_tests_properties(program.${part} PROPERTIES PROCESSORS 2 TIMEOUT 600 ENVIRONMENT "${FERRY_TEST_ENV}")
 endforeach()
