@@ -32,7 +32,8 @@ FERRY_API ferry_status ferry_output_check(const char *path, bool overwrite);
 /** FERRY_E_FILE when path exists and overwrite is false, its folder is absent or not writable. */
 FERRY_API ferry_status ferry_output_open(ferry_output **out, const ferry_world *world, const char *path,
                                          bool overwrite);
-/** Close, flush, rename to the final name. *output is NULL after, also on failure. */
+/** Close, wait for the disk (unless FERRY_NO_SYNC is set, for tests), rename to the final name. *output is NULL after,
+ * also on failure. */
 FERRY_API ferry_status ferry_output_finish(ferry_output **output);
 /** Close and remove the partial file (after a failure). NULL is fine. */
 FERRY_API void ferry_output_discard(ferry_output **output);

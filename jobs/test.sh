@@ -25,6 +25,7 @@ elif { [ -x "$venv/bin/python" ] || python3 -m venv "$venv"; } &&
     timeout 600 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --retries 2 \
         anndata scanpy </dev/null && ready; then
     echo "made: $venv"
+    sync -f "$venv" || true # tests wait for the disk: not for what pip has just written
 else
     echo "skipped: pip could not fetch anndata and scanpy, so the tests that open outputs with them are skipped"
 fi
