@@ -134,6 +134,8 @@ FERRY_API void ferry_prepare_rows(double *out, double *norm, const ferry_cost *c
  * where costs are bilinear, else by one pass (*passed = true). */
 FERRY_API ferry_status ferry_cost_between(double *out, bool *passed, const ferry_cost *cost, const double *d,
                                           const double *e);
+/** Local. The adjacent-pair tree over [count][length] vectors, count a power of two; in place, the root comes first. */
+FERRY_API void ferry_canonical_tree(double *vectors, int count, int64_t length);
 /** Collective over `world`, the ranks along which `shards` is cut (part = rank in it). *out = sum of values [local
  * rows] by canonical blocks: the same bits for any layout. The status is this call's alone: agree on it. */
 FERRY_API ferry_status ferry_canonical_sum(double *out, const double *values, const ferry_shards *shards,

@@ -90,14 +90,6 @@ static void lower(double *reference, const double *sums, const double *max, doub
             reference[i] -= epsilon / FERRY_LOG2_E * max[i];
 }
 
-/* The adjacent-pair tree over [count][length] vectors, count a power of two; in place, the root comes first. */
-static void tree(double *vectors, int count, int64_t length)
-{
-    for (int step = 1; step < count; step *= 2)
-        for (int b = 0; b + step < count; b += 2 * step)
-            for (int64_t e = 0; e < length; e++) vectors[b * length + e] += vectors[(b + step) * length + e];
-}
-
 /* units [24] times sums [24] of the rows over a part of the targets, under the rows' groups: rows [24] are where those
  * begin in Q. */
 static void count_part(int64_t *const *row, int rows, const double *units, const double *sums, int32_t group)
@@ -142,7 +134,7 @@ static void whole_panel(double *c, ferry_sinkhorn *s, const ferry_row_work *work
     memcpy(reference, s->f + index * ROWS, sizeof reference);
     for (int round = 0;; round++) {
         work->evaluate(sums, work, s, panel, index, reference);
-        tree(sums, panel->blocks, (int64_t)work->width * ROWS);
+        ferry_canonical_tree(sums, panel->blocks, (int64_t)work->width * ROWS);
         ferry_again again = work->finish(q, work, s, panel, index, reference, sums, round);
         if (again == FERRY_ROWS_DONE) break;
         if (again == FERRY_ROWS_AT_MAX) {

@@ -282,15 +282,6 @@ static void exchange_panel(struct run *run, const ferry_pass *pass, int64_t step
     ferry_exchange(across, work->send_sums, run->send, work->all_sums, run->recv, sizeof *work->all_sums);
 }
 
-/* The adjacent-pair tree over all blocks, as ferry_panel_row_sums adds them where one rank has all. */
-static void add_blocks(double *sums, double *block_sums, int blocks)
-{
-    for (int half = 1; half < blocks; half *= 2)
-        for (int b = 0; b + half < blocks; b += 2 * half)
-            for (int i = 0; i < ROWS; i++) block_sums[b * ROWS + i] += block_sums[(b + half) * ROWS + i];
-    memcpy(sums, block_sums, ROWS * sizeof *sums);
-}
-
 /* Collective over the grid row. */
 static void step_together(struct run *run, const ferry_pass *pass, int64_t step)
 {
@@ -301,7 +292,8 @@ static void step_together(struct run *run, const ferry_pass *pass, int64_t step)
     for (int t = 0; t < passes->threads; t++) {
         struct work *work = &run->work[t];
         if (!work->rows) continue;
-        add_blocks(work->sums, work->all_sums, passes->grid.target.blocks.count);
+        ferry_canonical_tree(work->all_sums, passes->grid.target.blocks.count, ROWS);
+        memcpy(work->sums, work->all_sums, ROWS * sizeof *work->sums);
         select_rows(run, work, work->whole);
     }
 }

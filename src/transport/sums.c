@@ -25,3 +25,10 @@ ferry_status ferry_canonical_sum(double *out, const double *values, const ferry_
     ferry_forest_close(&forest);
     return status;
 }
+
+void ferry_canonical_tree(double *vectors, int count, int64_t length)
+{
+    for (int step = 1; step < count; step *= 2)
+        for (int b = 0; b + step < count; b += 2 * step)
+            for (int64_t e = 0; e < length; e++) vectors[b * length + e] += vectors[(b + step) * length + e];
+}
