@@ -1,0 +1,77 @@
+/** neighbors.h - neighbours of every cell from points to graph: train, build, search; and what it costs, beforehand. */
+#ifndef FERRY_NEIGHBORS_H
+#define FERRY_NEIGHBORS_H
+#include "index_file.h"
+#include "search.h"
+FERRY_BEGIN
+typedef struct ferry_neighbors_options {
+    int k; /* 30 */
+    ferry_search_metric metric;
+    bool exact;
+    double recall;         /* 0.99: the setting is found by measuring; NAN with probes or reach by hand */
+    int64_t lists, probes; /* by hand; 0: chosen */
+    double reach;          /* by hand; 0: not */
+    int64_t memory;        /* bytes per rank for all of it */
+    const char *folder;    /* scratch files */
+    int64_t batch;
+    uint64_t seed;
+    int threads;
+    const ferry_kernels *kernels;
+} ferry_neighbors_options;
+
+/** What is settled before any work, from numbers alone. */
+typedef struct ferry_neighbors_phase {
+    char name[24]; /* train, assign, place, search, return, write: the names of the run's stages */
+    int64_t rows;  /* of the rank with most */
+    int64_t bytes; /* memory of that rank while it lasts */
+    int64_t read_bytes, written_bytes, sent_bytes; /* of all ranks */
+    double flops, seconds;                         /* of the rank with most; an estimate */
+} ferry_neighbors_phase;
+#define FERRY_NEIGHBORS_PHASES 10
+typedef struct ferry_neighbors_plan {
+    bool reference_held, queries_held, graph_held; /* in memory, else on disk */
+    int64_t lists, cache, batch, bytes;            /* bytes per rank at the largest phase */
+    int64_t scratch;                               /* bytes on disk, all ranks */
+    int phases;
+    ferry_neighbors_phase phase[FERRY_NEIGHBORS_PHASES];
+} ferry_neighbors_plan;
+typedef struct ferry_neighbors_sizes {
+    int64_t queries, reference; /* self: equal */
+    int dim;
+    bool self, stored;   /* stored: the reference comes as an index */
+    int64_t lists;       /* of a stored index; else 0 */
+    int64_t write_bytes; /* of the results, all ranks */
+    int64_t base;        /* bytes per rank before any work */
+    int ranks, nodes;
+} ferry_neighbors_sizes;
+/** Local. FERRY_E_PLAN when it does not fit: how much is needed and which option to lower. */
+FERRY_API ferry_status ferry_neighbors_layout(ferry_neighbors_plan *out, const ferry_neighbors_sizes *sizes,
+                                              const ferry_neighbors_options *options);
+
+typedef struct ferry_neighbors_report {
+    ferry_neighbors_plan plan;
+    ferry_search_counts counts;
+    ferry_recall recall; /* sample 0: not measured (exact) */
+    int64_t lists, trained;
+    double distortion;
+    double search_cpu_seconds; /* of all ranks and threads */
+} ferry_neighbors_report;
+
+/** A reference made ready for searches: trained and built, or a stored index. */
+typedef struct ferry_reference {
+    ferry_index index; /* quantizer and lists in both cases */
+    bool stored;
+} ferry_reference;
+/** Collective. points: the reference's cells; or index_path (points may be NULL then). Close with
+ *  ferry_reference_close. */
+FERRY_API ferry_status ferry_reference_open(ferry_reference *out, const ferry_world *world, const ferry_points *points,
+                                            const char *index_path, const ferry_neighbors_options *options,
+                                            const ferry_neighbors_plan *plan);
+FERRY_API void ferry_reference_close(ferry_reference *reference, const ferry_world *world);
+/** Collective. graph [queries' rows]: opened here, closed by the caller. queries NULL: the reference's own cells,
+ * without themselves. */
+FERRY_API ferry_status ferry_neighbors(ferry_graph *graph, ferry_neighbors_report *report, const ferry_world *world,
+                                       const ferry_points *queries, ferry_reference *reference,
+                                       const ferry_neighbors_options *options, const ferry_neighbors_plan *plan);
+FERRY_END
+#endif
