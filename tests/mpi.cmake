@@ -4,6 +4,7 @@ ferry_test(test_abort NP 1 2 3 4 FAILS "disk gone")
 ferry_test(test_memory NP 1 2 3 4)
 ferry_test(test_shard NP 1)
 ferry_test(test_exchange NP 1 2 3 4)
+ferry_test(test_fetch NP 1 2 3 4)
 ferry_test(test_reduce NP 1 2 3 4)
 ferry_test(test_grid NP 1 2 3 4)
 
