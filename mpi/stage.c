@@ -1,5 +1,6 @@
 #define _GNU_SOURCE /* clock_gettime */
-/* One table per process; stages follow one another. A stage begun twice goes on where it stopped. */
+/* One table per process; stages follow one another. A stage begun twice goes on where it stopped. Bytes are counted by
+ * any thread, stages are begun and ended between parallel regions. */
 #include "mpi/stage.h"
 #include <stdio.h>
 #include <string.h>
@@ -56,23 +57,28 @@ void ferry_stage_begin(const char *name)
     look(began);
 }
 
+static void add(int64_t *counter, int64_t bytes)
+{
+    __atomic_fetch_add(counter, bytes, __ATOMIC_RELAXED);
+}
+
 void ferry_stage_read(int64_t bytes)
 {
-    table.read_bytes += bytes;
-    if (now) now->read_bytes += bytes;
+    add(&table.read_bytes, bytes);
+    if (now) add(&now->read_bytes, bytes);
 }
 
 void ferry_stage_wrote(int64_t bytes)
 {
-    table.written_bytes += bytes;
-    if (now) now->written_bytes += bytes;
+    add(&table.written_bytes, bytes);
+    if (now) add(&now->written_bytes, bytes);
 }
 
 void ferry_stage_sent(int64_t bytes)
 {
-    table.sent_bytes += bytes;
-    table.messages++;
-    if (now) now->sent_bytes += bytes;
+    add(&table.sent_bytes, bytes);
+    add(&table.messages, 1);
+    if (now) add(&now->sent_bytes, bytes);
 }
 
 void ferry_stage_sample(void)

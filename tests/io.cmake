@@ -14,3 +14,5 @@ target_sources(test_malformed PRIVATE make_files.c)
 ferry_test(make_files) # built, not run: make_files DIR fills a folder with the malformed files
 target_compile_definitions(make_files PRIVATE MAKE_FILES_MAIN)
 ferry_test(test_select NP 1 2 3 4)
+ferry_test(test_scratch NP 1 2 3)
+ferry_test(test_scratch NP 4 ENV "FERRY_RANKS_PER_NODE=1")
