@@ -5,7 +5,9 @@
 #include "mpi/world.h"
 #include <stdbool.h>
 FERRY_BEGIN
-/** Counts of (truth, prediction) pairs; classes are the sorted union of both sides' names. */
+#define FERRY_MOST_CLASSES 4096 /* of a confusion matrix */
+/** Counts of (truth, prediction) pairs of cells with a known truth and a confidence of at least the cutoff; classes are
+ *  the sorted names that occur in them on either side ("nan": the missing class was predicted). */
 typedef struct ferry_confusion {
     ferry_names classes;
     int64_t *count;                           /* [classes][classes] truth x prediction */
@@ -15,8 +17,8 @@ typedef struct ferry_confusion {
     double *class_f1, *class_precision, *class_recall;
     int64_t *support;
 } ferry_confusion;
-/** Collective. truth and prediction [count] codes into their names (-1 missing), confidence [count]. Close with
- *  ferry_confusion_close. */
+/** Collective. truth and prediction [count] codes into their names (-1 missing), confidence [count]; a share without
+ *  support is 0. FERRY_E_FILE with more than FERRY_MOST_CLASSES classes. Close with ferry_confusion_close. */
 FERRY_API ferry_status ferry_evaluate_labels(ferry_confusion *out, const ferry_world *world, const int32_t *truth,
                                              const ferry_names *truth_names, const int32_t *prediction,
                                              const ferry_names *prediction_names, const float *confidence,
@@ -24,12 +26,19 @@ FERRY_API ferry_status ferry_evaluate_labels(ferry_confusion *out, const ferry_w
 FERRY_API void ferry_confusion_close(ferry_confusion *confusion);
 
 typedef enum ferry_agreement { FERRY_PEARSON = 0, FERRY_SPEARMAN, FERRY_JS, FERRY_RMSE } ferry_agreement;
-/** Collective. agreement [genes] of each gene between truth and imputed over all cells; NaN where not defined.
- *  js: Jensen-Shannon distance, base 10, of values clipped at 0; rmse: of z-scores (ddof 0, std 0 -> 1). Both sides
- *  dense [cells][genes], rows of this rank. The mean over defined genes in *mean. Spearman ranks need the column whole
- *  in one place: columns are dealt over the ranks. */
-FERRY_API ferry_status ferry_evaluate_expression(double *agreement, double *mean, const ferry_world *world,
-                                                 const double *truth, const double *imputed, int64_t cells,
-                                                 int64_t genes, ferry_agreement method);
+/** Both sides dense, rows of this rank. */
+typedef struct ferry_expression {
+    const double *truth, *imputed; /* [cells][genes] */
+    const int64_t *cell;           /* [cells] their numbers 0 ... of all ranks' cells, each once */
+    int64_t cells, genes;
+} ferry_expression;
+/** Collective. agreement [genes] of each gene between truth and imputed over all cells, on every rank; NaN where not
+ *  defined. js: Jensen-Shannon distance, base 10, of values clipped at 0; rmse: of z-scores (ddof 0, std 0 -> 1).
+ *  Columns are dealt over the ranks, a few at a time, and put in the order of the cells: the same bits for any number
+ *  of ranks. */
+FERRY_API ferry_status ferry_evaluate_expression(double *agreement, const ferry_world *world,
+                                                 const ferry_expression *expression, ferry_agreement method);
+/** Local. Mean of what is defined; NaN when nothing is. */
+FERRY_API double ferry_agreement_mean(const double *agreement, int64_t genes);
 FERRY_END
 #endif

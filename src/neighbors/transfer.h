@@ -38,18 +38,25 @@ FERRY_API ferry_status ferry_transfer_numbers(ferry_weights *weights, const ferr
                                               const ferry_transfer_values *values, ferry_values_taker take, void *self);
 
 /** Sparse rows of the reference, such as X or a layer: CSR rows here. */
+typedef struct ferry_transfer_entry {
+    uint32_t column;
+    float value;
+} ferry_transfer_entry;
 typedef struct ferry_transfer_sparse {
-    const int64_t *start;  /* [rows here + 1] */
-    const int64_t *column; /* ascending in each row */
-    const float *value;
+    const int64_t *start;              /* [rows here + 1] */
+    const ferry_transfer_entry *entry; /* ascending columns in each row */
     const int64_t *first;
     int64_t columns;
     const double *libsize; /* [rows of the weights' blocks of this rank, in the order of rounds] sums that rows are
                               scaled to (rows with sum 0 stay 0); NULL: not scaled */
+    int64_t memory;        /* bytes per rank for fetched rows and results, about; 0: 64 MiB. Never changes the result */
+    int threads;           /* 0: one */
 } ferry_transfer_sparse;
 /** Collective. M X as sparse rows into a sink; dropped where exactly 0. */
 FERRY_API ferry_status ferry_transfer_layer(ferry_weights *weights, const ferry_world *world,
                                             const ferry_transfer_sparse *sparse, const ferry_sink *sink);
+/** Local. Rows that a rank has in the blocks of all rounds. */
+FERRY_API int64_t ferry_transfer_rows(const ferry_blocks *blocks, int rank, int size);
 
 /** Presence of every reference cell among the queries: column sums of the gauss kernel (no self edges, not
  *  normalised), in the order of the query rows. group [rows of this rank's blocks, in the order of rounds] or NULL with
