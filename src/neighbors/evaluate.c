@@ -89,7 +89,7 @@ typedef struct cells {
 
 static bool considered(const cells *c, int64_t i)
 {
-    return c->truth[i] >= 0 && (double)c->confidence[i] >= c->cutoff;
+    return c->truth[i] >= 0 && c->confidence[i] >= (float)c->cutoff;
 }
 
 static int64_t slot(const side *s, int32_t code)

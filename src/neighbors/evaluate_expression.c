@@ -106,7 +106,7 @@ static double rmse(const double *x, const double *y, int64_t n)
     return sqrt(sum / (double)n);
 }
 
-static bool finite(const double *x, int64_t n)
+static bool all_finite(const double *x, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
         if (!isfinite(x[i])) return false;
@@ -116,7 +116,7 @@ static bool finite(const double *x, int64_t n)
 /* x and y are spoilt by ranks. */
 static double agree(double *x, double *y, ranked *order, int64_t n, ferry_agreement method)
 {
-    if (n == 0 || !finite(x, n) || !finite(y, n)) return NAN;
+    if (n == 0 || !all_finite(x, n) || !all_finite(y, n)) return NAN;
     switch (method) {
     case FERRY_PEARSON:
         return pearson(x, y, n);
