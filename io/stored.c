@@ -295,6 +295,17 @@ ferry_status ferry_stored_attribute_number(double *out, ferry_stored *stored, co
                       path);
 }
 
+ferry_status ferry_stored_attribute_integers(int64_t *out, int count, ferry_stored *stored, const char *path,
+                                             const char *name)
+{
+    FERRY_H5_QUIET;
+    FERRY_HID object = -1;
+    FERRY_TRY(open_object(&object, stored, path, name));
+    if (ferry_h5_attribute_integers(out, count, object, name) > 0) return FERRY_OK;
+    return ferry_fail(FERRY_E_FILE, "%s: attribute %s of %s is not %d whole numbers; make the file again", stored->path,
+                      name, path, count);
+}
+
 ferry_status ferry_stored_attribute_text(char **text, ferry_stored *stored, const char *path, const char *name)
 {
     FERRY_H5_QUIET;

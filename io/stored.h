@@ -24,6 +24,9 @@ FERRY_API ferry_status ferry_stored_texts(ferry_names *out, ferry_stored *stored
 /** Local. A number or text attribute of a group or dataset. */
 FERRY_API ferry_status ferry_stored_attribute_number(double *out, ferry_stored *stored, const char *path,
                                                      const char *name);
+/** Local. An attribute of `count` whole numbers, such as the shape of a sparse matrix. */
+FERRY_API ferry_status ferry_stored_attribute_integers(int64_t *out, int count, ferry_stored *stored, const char *path,
+                                                       const char *name);
 FERRY_API ferry_status ferry_stored_attribute_text(char **text, ferry_stored *stored, const char *path,
                                                    const char *name);
 FERRY_END

@@ -135,6 +135,96 @@ static void files(const ferry_world *world, int64_t rows, int k)
     free(cell);
     free(distance);
     ferry_stored_close(&stored);
+    for (int half = 0; half < 2; half++) { /* 0: as it is; 1: half of the columns, in a scratch file */
+        const int64_t least = ferry_graph_least(rows, k / 2, world->size);
+        CHECK(ferry_graph_read(&graph, world, path, NULL, half ? k / 2 : 0, half ? least : 1 << 30, NULL) == FERRY_OK);
+        CHECK(graph.rows == rows && graph.columns == 100000 && graph.k == (half ? k / 2 : k) && !graph.self);
+        for (int64_t t = 0; t < graph.rounds; t++) {
+            ferry_graph_block block;
+            CHECK(ferry_graph_take(&block, &graph, t) == FERRY_OK);
+            for (int64_t i = 0; i < block.rows; i++)
+                for (int j = 0; j < graph.k; j++)
+                    CHECK(block.cell[i * graph.k + j] == cell_of(block.first + i, j, k) &&
+                          block.distance[i * graph.k + j] == distance_of(block.first + i, j, k));
+        }
+        ferry_graph_close(&graph);
+    }
+    CHECK(ferry_graph_read(&graph, world, path, NULL, k + 1, 1 << 30, NULL) == FERRY_E_ARG);
+    CHECK(ferry_graph_read(&graph, world, path, "distances", 0, 1 << 30, NULL) == FERRY_E_FILE);
+    ferry_barrier(world);
+    if (world->rank == 0) unlink(path);
+}
+
+/* Row r of a square matrix: itself, an infinity, and 2 + r % 4 others; two of them equally far. */
+enum { SQUARE = 300 };
+static int64_t square_row(int64_t *index, float *value, int64_t r, bool negative)
+{
+    int64_t n = 0;
+    for (int64_t c = 0; c < SQUARE; c++) {
+        const int64_t step = (c - r + SQUARE) % SQUARE;
+        if (step > 3 + r % 4) continue;
+        index[n] = c;
+        value[n++] = step == 0 ? 0.5F : step == 3 ? INFINITY : step < 3 ? 7 : 10 - (float)step;
+        if (negative && r == 217 && step == 1) value[n - 1] = -1;
+    }
+    return n;
+}
+
+static void write_square(const ferry_world *world, const char *path, int64_t columns, bool negative)
+{
+    ferry_output *output = NULL;
+    ferry_sink sink;
+    int64_t indptr[SQUARE + 1] = {0}, index[SQUARE * 8];
+    float value[SQUARE * 8];
+    const int64_t rows = world->rank == 0 ? SQUARE : 0;
+    for (int64_t r = 0; r < rows; r++)
+        indptr[r + 1] = indptr[r] + square_row(index + indptr[r], value + indptr[r], r, negative);
+    const ferry_rows block = {rows, indptr, index, value};
+    CHECK(ferry_output_open(&output, world, path, true) == FERRY_OK);
+    CHECK(ferry_output_anndata(output) == FERRY_OK);
+    CHECK(ferry_output_csr_open(&sink, output, "obsp/far", SQUARE, columns) == FERRY_OK);
+    CHECK(sink.take(sink.self, &block) == FERRY_OK);
+    CHECK(ferry_output_csr_finish(&sink) == FERRY_OK);
+    CHECK(ferry_output_finish(&output) == FERRY_OK);
+}
+
+static void squares(const ferry_world *world)
+{
+    ferry_graph graph;
+    char path[64];
+    snprintf(path, sizeof path, "test_graph_square_%d.h5ad", world->size);
+    write_square(world, path, SQUARE, false);
+    for (int k = 0; k < 4; k += 3) {
+        CHECK(ferry_graph_read(&graph, world, path, "far", k, 1 << 30, NULL) == FERRY_OK);
+        CHECK(graph.self && graph.k == (k ? k : 5) && graph.columns == SQUARE);
+        for (int64_t t = 0; t < graph.rounds; t++) {
+            ferry_graph_block block;
+            CHECK(ferry_graph_take(&block, &graph, t) == FERRY_OK);
+            for (int64_t i = 0; i < block.rows; i++) {
+                const int64_t r = block.first + i, n = 2 + r % 4; /* farthest step first, 1 and 2 tie at 7 */
+                for (int j = 0; j < graph.k; j++) {
+                    float want = INFINITY;
+                    const int64_t steps[] = {6, 5, 4}, late = n - 2; /* 10 - 6 = 4, 5, 6: before 7 */
+                    if (j < late) want = 10 - (float)steps[3 - late + j];
+                    if (j >= late && j < n) want = 7;
+                    const uint32_t cell = block.cell[i * graph.k + j];
+                    CHECK(block.distance[i * graph.k + j] == want);
+                    CHECK((cell == UINT32_MAX) == (j >= n));
+                    if (j == late)
+                        CHECK(cell == (r + 1 < SQUARE && r + 2 >= SQUARE ? 0U : (uint32_t)((r + 1) % SQUARE)));
+                }
+            }
+        }
+        ferry_graph_close(&graph);
+    }
+    CHECK(ferry_graph_read(&graph, world, path, "near", 0, 1 << 30, NULL) == FERRY_E_FILE);
+    CHECK(ferry_graph_read(&graph, world, path, NULL, 0, 1 << 30, NULL) == FERRY_E_FILE);
+    write_square(world, path, SQUARE, true);
+    CHECK(ferry_graph_read(&graph, world, path, "far", 0, 1 << 30, NULL) == FERRY_E_FILE &&
+          strstr(ferry_error(), "row 217 has the value -1"));
+    write_square(world, path, SQUARE + 1, false);
+    CHECK(ferry_graph_read(&graph, world, path, "far", 0, 1 << 30, NULL) == FERRY_E_FILE &&
+          strstr(ferry_error(), "square"));
     ferry_barrier(world);
     if (world->rank == 0) unlink(path);
 }
@@ -151,8 +241,11 @@ int main(int argc, char **argv)
     walk(&world, 33, 1, plenty, true);
     walk(&world, 5000, 30, plenty, true);
     walk(&world, 70001, 5, plenty, true);
+    walk(&world, 70001, 30, ferry_graph_least(70001, 30, world.size), false);
+    walk(&world, 200001, 3, 4 << 20, world.size > 2);
     mistakes(&world);
     files(&world, 5000, 6);
+    squares(&world);
     ferry_world_close(&world);
     return test_end();
 }

@@ -2,8 +2,9 @@
  * to every other, so nobody receives more than a slice either, whatever the rows are.
  *
  * On disk, a bucket is a run of this rank's blocks. With L bytes of rows, buckets of sqrt(L p) bytes need as much
- * memory for a loaded bucket as for `p` bytes of append buffer for each: the least of both together. Rows have their
- * place in a bucket, so a bucket is in order as soon as it is read; nothing is sorted and written again. */
+ * memory for a loaded bucket as for `p` bytes of append buffer for each, which is the least. Rows have their
+ * place in a bucket, so a bucket is in order as soon as it is read; nothing is sorted and written again. The buffer is
+ * given back before the first bucket is loaded. */
 #include "graph_impl.h"
 #include "mpi/exchange.h"
 #include "mpi/log.h"
@@ -58,6 +59,13 @@ static int64_t bucket_bytes(const ferry_blocks *blocks, int k, int ranks)
     return larger((int64_t)sqrt(all * (double)APPEND), larger(1, ferry_graph_block_most(blocks)) * record_bytes(k));
 }
 
+/* bytes of append buffers, at least; a scratch file stages its writes besides */
+static int64_t append_least(const ferry_blocks *blocks, int k, int ranks)
+{
+    const int64_t all = rows_most(blocks, ranks) * record_bytes(k);
+    return (all / bucket_bytes(blocks, k, ranks) + 1) * APPEND + ((int64_t)512 << 10);
+}
+
 int64_t ferry_graph_bytes(int64_t rows, int k, int ranks)
 {
     const ferry_blocks blocks = ferry_blocks_of(rows, FERRY_TARGET_UNIT);
@@ -67,12 +75,29 @@ int64_t ferry_graph_bytes(int64_t rows, int k, int ranks)
 int64_t ferry_graph_least(int64_t rows, int k, int ranks)
 {
     const ferry_blocks blocks = ferry_blocks_of(rows, FERRY_TARGET_UNIT);
-    const int64_t bucket = bucket_bytes(&blocks, k, ranks), all = rows_most(&blocks, ranks) * record_bytes(k);
-    const int64_t disk = bucket + smaller(all, (all / bucket + 1) * APPEND) + smaller(SLICE, bucket);
+    const int64_t bucket = bucket_bytes(&blocks, k, ranks);
+    const int64_t disk = larger(append_least(&blocks, k, ranks), bucket + smaller(SLICE, bucket));
     return smaller(ferry_graph_bytes(rows, k, ranks), disk + overhead(&blocks, k, ranks));
 }
 
 /* --- open, close --- */
+
+/* Local. */
+static ferry_status open_scratch(ferry_graph *graph, int64_t memory, const char *folder)
+{
+    struct ferry_graph_store *store = graph->store;
+    const int64_t block = larger(1, ferry_graph_block_most(&graph->blocks)), record = record_bytes(graph->k);
+    store->per_bucket = larger(1, bucket_bytes(&graph->blocks, graph->k, graph->size) / (block * record));
+    store->buckets = (store->blocks + store->per_bucket - 1) / store->per_bucket;
+    FERRY_AUTO int64_t *lengths = NULL;
+    FERRY_TRY(ferry_alloc(&lengths, store->buckets));
+    for (int64_t b = 0; b < store->buckets; b++)
+        lengths[b] =
+            store->start[smaller(store->blocks, (b + 1) * store->per_bucket)] - store->start[b * store->per_bucket];
+    const int64_t left = memory - overhead(&graph->blocks, graph->k, graph->size);
+    const int64_t buffer = larger(smaller(left, MOST_BUFFER), append_least(&graph->blocks, graph->k, graph->size));
+    return ferry_scratch_open(&store->scratch, folder, lengths, store->buckets, (size_t)record, buffer);
+}
 
 /* Local. */
 static ferry_status open_store(ferry_graph *graph, int64_t memory, const char *folder)
@@ -89,9 +114,7 @@ static ferry_status open_store(ferry_graph *graph, int64_t memory, const char *f
     }
     const int64_t here = store->start[store->blocks];
     FERRY_TRY(ferry_alloc(&store->seen, here / 64 + 1));
-    (void)folder;
-    if (ferry_graph_bytes(graph->rows, graph->k, graph->size) > memory)
-        return ferry_fail(FERRY_E_PLAN, "the neighbours do not fit: raise --memory");
+    if (ferry_graph_bytes(graph->rows, graph->k, graph->size) > memory) return open_scratch(graph, memory, folder);
     FERRY_TRY(ferry_alloc(&store->cell, here * graph->k));
     return ferry_alloc(&store->distance, here * graph->k);
 }
@@ -126,6 +149,7 @@ void ferry_graph_close(ferry_graph *graph)
 {
     struct ferry_graph_store *store = graph->store;
     if (store) {
+        ferry_scratch_close(&store->scratch);
         free(store->start);
         free(store->seen);
         free(store->cell);
@@ -230,6 +254,7 @@ static ferry_status keep(ferry_graph *graph, const uint32_t *record)
         return ferry_fail(FERRY_E_ARG, "row %lld of the graph comes twice", (long long)row);
     store->seen[at / 64] |= (uint64_t)1 << (at % 64);
     store->came++;
+    if (store->scratch) return ferry_scratch_append(store->scratch, t / store->per_bucket, record, 1);
     memcpy(store->cell + at * k, record + 1, (size_t)k * sizeof *record);
     memcpy(store->distance + at * k, record + 1 + k, (size_t)k * sizeof *record);
     return FERRY_OK;
@@ -300,7 +325,7 @@ static ferry_status finish(ferry_graph *graph)
     if (store->came < here)
         return ferry_fail(FERRY_E_ARG, "%lld of %lld rows of the graph did not come", (long long)(here - store->came),
                           (long long)here);
-    return FERRY_OK;
+    return store->scratch ? ferry_scratch_flush(store->scratch) : FERRY_OK;
 }
 
 ferry_status ferry_graph_finish(ferry_graph *graph, const ferry_world *world)
@@ -312,6 +337,47 @@ ferry_status ferry_graph_finish(ferry_graph *graph, const ferry_world *world)
 
 /* --- walks --- */
 
+/* rows of the largest bucket */
+static int64_t bucket_rows(const ferry_graph *graph)
+{
+    const struct ferry_graph_store *store = graph->store;
+    return smaller(store->start[store->blocks], store->per_bucket * ferry_graph_block_most(&graph->blocks));
+}
+
+/* Rows of a bucket go to their places. */
+static void place_records(ferry_graph *graph, const uint32_t *record, int64_t count, int64_t before)
+{
+    struct ferry_graph_store *store = graph->store;
+    const int64_t k = graph->k;
+    for (int64_t i = 0; i < count; i++, record += 1 + 2 * k) {
+        const int b = block_of(&graph->blocks, record[0]);
+        const int64_t at = store->start[b / graph->size] + record[0] - ferry_block_first(&graph->blocks, b) - before;
+        memcpy(store->cell + at * k, record + 1, (size_t)k * sizeof *record);
+        memcpy(store->distance + at * k, record + 1 + k, (size_t)k * sizeof *record);
+    }
+}
+
+/* Local. */
+static ferry_status load(ferry_graph *graph, int64_t bucket)
+{
+    struct ferry_graph_store *store = graph->store;
+    const int64_t first = store->start[bucket * store->per_bucket];
+    const int64_t count = store->start[smaller(store->blocks, (bucket + 1) * store->per_bucket)] - first;
+    const int64_t most = smaller(count, larger(1, SLICE / record_bytes(graph->k)));
+    FERRY_AUTO char *records = NULL;
+    FERRY_TRY(ferry_alloc_bytes(&records, most, (size_t)record_bytes(graph->k)));
+    if (!store->cell) FERRY_TRY(ferry_alloc(&store->cell, bucket_rows(graph) * graph->k));
+    if (!store->distance) FERRY_TRY(ferry_alloc(&store->distance, bucket_rows(graph) * graph->k));
+    store->loaded = -1;
+    for (int64_t at = 0; at < count; at += most) {
+        const int64_t rows = smaller(most, count - at);
+        FERRY_TRY(ferry_scratch_read(store->scratch, bucket, at, rows, records));
+        place_records(graph, (const uint32_t *)(const void *)records, rows, first);
+    }
+    store->loaded = bucket;
+    return FERRY_OK;
+}
+
 ferry_status ferry_graph_take(ferry_graph_block *out, ferry_graph *graph, int64_t round)
 {
     struct ferry_graph_store *store = graph->store;
@@ -320,10 +386,16 @@ ferry_status ferry_graph_take(ferry_graph_block *out, ferry_graph *graph, int64_
     if (round < 0 || round >= graph->rounds)
         return ferry_fail(FERRY_E_ARG, "round %lld of %lld", (long long)round, (long long)graph->rounds);
     if (round >= store->blocks) return FERRY_OK;
+    int64_t before = 0;
+    if (store->scratch) {
+        const int64_t bucket = round / store->per_bucket;
+        if (store->loaded != bucket) FERRY_TRY(load(graph, bucket));
+        before = store->start[bucket * store->per_bucket];
+    }
     out->first = ferry_block_first(&graph->blocks, (int)(round * graph->size + graph->rank));
     out->rows = store->start[round + 1] - store->start[round];
-    out->cell = store->cell + store->start[round] * graph->k;
-    out->distance = store->distance + store->start[round] * graph->k;
+    out->cell = store->cell + (store->start[round] - before) * graph->k;
+    out->distance = store->distance + (store->start[round] - before) * graph->k;
     return FERRY_OK;
 }
 
@@ -345,6 +417,8 @@ ferry_status ferry_graph_write(ferry_graph *graph, const ferry_world *world, fer
     FERRY_TRY(ferry_agree(world, ferry_alloc(&wide, most)));
     FERRY_TRY(ferry_output_create(output, "obsm/neighbors", FERRY_INT64, graph->rows, graph->k));
     FERRY_TRY(ferry_output_create(output, "obsm/distances", FERRY_F32, graph->rows, graph->k));
+    FERRY_TRY(ferry_output_attribute_number(output, "obsm/neighbors", "columns", (double)graph->columns));
+    FERRY_TRY(ferry_output_attribute_number(output, "obsm/neighbors", "self", graph->self));
     for (int64_t t = 0; t < graph->rounds; t++) {
         ferry_graph_block block;
         FERRY_TRY(ferry_agree(world, take_wide(&block, wide, graph, t)));

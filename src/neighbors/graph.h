@@ -47,10 +47,13 @@ typedef struct ferry_graph_block {
 /** Local. This rank's block of round 0 ... rounds - 1. */
 FERRY_API ferry_status ferry_graph_take(ferry_graph_block *out, ferry_graph *graph, int64_t round);
 
-/** Collective. obsm/neighbors int64 and obsm/distances float32 of an open AnnData output. */
+/** Collective. obsm/neighbors int64 and obsm/distances float32 of an open AnnData output; the first has attributes
+ *  columns and self. */
 FERRY_API ferry_status ferry_graph_write(ferry_graph *graph, const ferry_world *world, ferry_output *output);
-/** Collective. From a file: obsm/neighbors and obsm/distances of a result of ours, or obsp/KEY (CSR of distances; rows
- *  sorted by distance, the diagonal left out, cut or padded to the longest row). k 0: as long as the rows are. */
+/** Collective. From a file: obsm/neighbors and obsm/distances of a result of ours (key NULL), or obsp/KEY: a square CSR
+ *  matrix of distances, rows sorted by (distance, cell), without the diagonal and entries that are not finite, cut or
+ *  padded to k. k 0: as long as the rows are (of obsp: the longest). The graph is finished. FERRY_E_FILE says what is
+ *  wrong with the file; FERRY_E_ARG: a result of ours with fewer than k. */
 FERRY_API ferry_status ferry_graph_read(ferry_graph *out, const ferry_world *world, const char *path, const char *key,
                                         int k, int64_t memory, const char *folder);
 FERRY_END
