@@ -92,57 +92,61 @@ ferry_status ferry_clusters_assign(int32_t *label, const ferry_clusters *cluster
 
 /* --- seeding --- */
 
-/* Rows that are seeded from, as columns of the kernels, and the candidates. */
-typedef struct seeding {
-    const float *rows; /* [count][dim] */
-    int64_t count, units;
-    int dim;
-    float *packed; /* [units][32 * dim] */
-    float *half;   /* [units * 32] -|x|^2 / 2, -inf past the end */
-    float *near;   /* [units * 32] D^2, 0 past the end */
-    float *scores; /* [units][24][32] of the candidates, then their squared distances */
-    float *panel;  /* [24 * dim] */
-    double *sums;  /* [count] running sums of D^2 */
-} seeding;
-
-static void free_seeding(seeding *s)
+ferry_status ferry_seeding_open(ferry_seeding *out, int64_t most, int dim, const ferry_kernels *kernels)
 {
-    free(s->packed);
-    free(s->half);
-    free(s->near);
-    free(s->scores);
-    free(s->panel);
-    free(s->sums);
+    const int64_t units = (most + COLUMNS - 1) / COLUMNS;
+    *out = (ferry_seeding){.most = most, .dim = dim, .kernels = kernels};
+    FERRY_TRY(ferry_alloc(&out->packed, units * COLUMNS * dim));
+    FERRY_TRY(ferry_alloc(&out->half, units * COLUMNS));
+    FERRY_TRY(ferry_alloc(&out->near, units * COLUMNS));
+    FERRY_TRY(ferry_alloc(&out->scores, units * TILE));
+    FERRY_TRY(ferry_alloc(&out->panel, (int64_t)ROWS * 2 * dim));
+    return ferry_alloc(&out->sums, most);
 }
-static ferry_status open_seeding(seeding *s, const float *rows, int64_t count, int dim, const ferry_kernels *kernels)
+
+void ferry_seeding_close(ferry_seeding *seeding)
 {
-    *s = (seeding){.rows = rows, .count = count, .units = (count + COLUMNS - 1) / COLUMNS, .dim = dim};
-    FERRY_TRY(ferry_alloc(&s->packed, s->units * COLUMNS * dim));
-    FERRY_TRY(ferry_alloc(&s->half, s->units * COLUMNS));
-    FERRY_TRY(ferry_alloc(&s->near, s->units * COLUMNS));
-    FERRY_TRY(ferry_alloc(&s->scores, s->units * TILE));
-    FERRY_TRY(ferry_alloc(&s->panel, (int64_t)ROWS * 2 * dim));
-    FERRY_TRY(ferry_alloc(&s->sums, count));
+    free(seeding->packed);
+    free(seeding->half);
+    free(seeding->near);
+    free(seeding->scores);
+    free(seeding->panel);
+    free(seeding->sums);
+    memset(seeding, 0, sizeof *seeding);
+}
+
+int64_t ferry_seeding_bytes(int64_t most, int dim)
+{
+    const int64_t columns = (most + COLUMNS - 1) / COLUMNS * COLUMNS;
+    return columns * (dim + 2 + ROWS + 2) * (int64_t)sizeof(float) + (int64_t)ROWS * 2 * dim * (int64_t)sizeof(float);
+}
+
+/* The rows as columns; none is a centre yet. */
+static void start(ferry_seeding *s, const float *rows, int64_t count)
+{
+    const int dim = s->dim;
+    s->rows = rows;
+    s->count = count;
+    s->units = (count + COLUMNS - 1) / COLUMNS;
     for (int64_t u = 0; u < s->units; u++) {
         const int64_t left = count - u * COLUMNS, present = left < COLUMNS ? left : COLUMNS;
-        kernels->pack_columns(s->packed + u * COLUMNS * dim, rows + u * COLUMNS * dim, present, dim);
+        s->kernels->pack_columns(s->packed + u * COLUMNS * dim, rows + u * COLUMNS * dim, present, dim);
     }
     for (int64_t i = 0; i < s->units * COLUMNS; i++) {
         s->half[i] = i < count ? -squared_norm(rows + i * dim, dim) / 2 : -INFINITY;
         s->near[i] = i < count ? INFINITY : 0;
     }
-    return FERRY_OK;
 }
 
 /* Squared distances of rows `pick` [24] to all rows into s->scores. Twins differ by rounding alone: that is 0. */
-static void measure(seeding *s, const int64_t *pick, const ferry_kernels *kernels)
+static void measure(ferry_seeding *s, const int64_t *pick)
 {
     float alpha[ROWS], *rows = s->panel + (int64_t)ROWS * s->dim;
     for (int i = 0; i < ROWS; i++) {
         memcpy(rows + (int64_t)i * s->dim, s->rows + pick[i] * s->dim, (size_t)s->dim * sizeof *rows);
         alpha[i] = s->half[pick[i]];
     }
-    kernels->pack_rows(s->panel, rows, ROWS, s->dim);
+    s->kernels->pack_rows(s->panel, rows, ROWS, s->dim);
     const ferry_tile tile = {.kind = FERRY_TILE_LINEAR,
                              .dim = s->dim,
                              .units = s->units,
@@ -150,7 +154,7 @@ static void measure(seeding *s, const int64_t *pick, const ferry_kernels *kernel
                              .y = s->packed,
                              .alpha = alpha,
                              .beta = s->half};
-    kernels->scores(s->scores, &tile);
+    s->kernels->scores(s->scores, &tile);
     for (int64_t u = 0; u < s->units; u++)
         for (int i = 0; i < ROWS; i++) {
             float *score = s->scores + u * TILE + i * COLUMNS;
@@ -161,7 +165,7 @@ static void measure(seeding *s, const int64_t *pick, const ferry_kernels *kernel
 }
 
 /* sum D^2 if candidate i became a centre: 32 lanes, then those */
-static double sum_with(const seeding *s, int i)
+static double sum_with(const ferry_seeding *s, int i)
 {
     float lane[COLUMNS] = {0};
     double total = 0;
@@ -172,7 +176,7 @@ static double sum_with(const seeding *s, int i)
     for (int j = 0; j < COLUMNS; j++) total += (double)lane[j];
     return total;
 }
-static void accept(seeding *s, int i)
+static void accept(ferry_seeding *s, int i)
 {
     for (int64_t u = 0; u < s->units; u++) {
         const float *distance = s->scores + u * TILE + i * COLUMNS;
@@ -182,7 +186,7 @@ static void accept(seeding *s, int i)
 }
 
 /* 24 rows with probability proportional to D^2; false when every row is a centre. */
-static bool draw(int64_t *pick, seeding *s, uint64_t seed, uint64_t *counter)
+static bool draw(int64_t *pick, ferry_seeding *s, uint64_t seed, uint64_t *counter)
 {
     double total = 0;
     for (int64_t i = 0; i < s->count; i++) s->sums[i] = total += (double)s->near[i];
@@ -202,19 +206,19 @@ static bool draw(int64_t *pick, seeding *s, uint64_t seed, uint64_t *counter)
     return true;
 }
 
-/* centres [most][dim]; returns how many */
-static int seed_centres(float *centres, seeding *s, int most, uint64_t seed, const ferry_kernels *kernels)
+int ferry_seeding_find(float *centres, ferry_seeding *s, const float *rows, int64_t count, int most, uint64_t seed)
 {
     uint64_t counter = 0;
     int64_t pick[ROWS];
     int found = 0;
+    start(s, rows, count);
     for (int i = 0; i < ROWS; i++) pick[i] = (int64_t)(ferry_random(seed, counter) * (double)s->count);
     counter++;
-    measure(s, pick, kernels);
+    measure(s, pick);
     accept(s, 0);
     memcpy(centres, s->rows + pick[0] * s->dim, (size_t)s->dim * sizeof *centres);
     for (found = 1; found < most && draw(pick, s, seed, &counter);) {
-        measure(s, pick, kernels);
+        measure(s, pick);
         for (int from = 0; from < ROWS && found < most; from += CHOICE) {
             int best = from;
             double least = INFINITY;
@@ -311,10 +315,10 @@ ferry_status ferry_clusters_find(ferry_clusters *out, const float *rows, int64_t
     FERRY_TRY(ferry_alloc(&few, seeds * dim));
     for (int64_t i = 0; i < seeds; i++)
         memcpy(few + i * dim, rows + i * count / seeds * dim, (size_t)dim * sizeof *few);
-    seeding s;
-    ferry_status status = open_seeding(&s, few, seeds, dim, kernels);
-    const int found = status == FERRY_OK ? seed_centres(centres, &s, most, seed, kernels) : 0;
-    free_seeding(&s);
+    ferry_seeding s;
+    ferry_status status = ferry_seeding_open(&s, seeds, dim, kernels);
+    const int found = status == FERRY_OK ? ferry_seeding_find(centres, &s, few, seeds, most, seed) : 0;
+    ferry_seeding_close(&s);
     FERRY_TRY(status);
     FERRY_TRY(lloyd(centres, rows, count, dim, found, steps, kernels));
     chain(centres, found, dim);

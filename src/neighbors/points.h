@@ -20,6 +20,8 @@ FERRY_API void ferry_points_of(ferry_points *out, ferry_population *population);
 typedef struct ferry_points_shard {
     const float *values;
     const int64_t *firsts;
+    int dim;          /* set by ferry_points_held */
+    const char *name; /* likewise; borrowed */
 } ferry_points_shard;
 FERRY_API void ferry_points_held(ferry_points *out, ferry_points_shard *shard, int64_t cells, int dim,
                                  const char *name);
