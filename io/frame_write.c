@@ -127,6 +127,17 @@ static ferry_status put_ordered(ferry_output *output, const char *path, bool ord
     return ferry_put_values(output, path, group, "ordered", type, -1, &value);
 }
 
+/* The group of a categorical, without its codes. */
+static ferry_status put_categories(ferry_output *output, const char *path, const ferry_names *categories, bool ordered)
+{
+    char part[2 * FERRY_PATH + 16];
+    const ferry_names none = {0}; /* the same on all ranks: rank 0 writes */
+    FERRY_TRY(ferry_output_group(output, path, "categorical", "0.2.0"));
+    FERRY_TRY(ferry_agree(output->world, put_ordered(output, path, ordered)));
+    snprintf(part, sizeof part, "%s/categories", path);
+    return ferry_output_texts(output, part, categories->count, 0, output->world->rank ? &none : categories);
+}
+
 ferry_status ferry_output_categorical(ferry_output *output, const char *frame, const char *name, int64_t first,
                                       int64_t count, const int32_t *codes, const ferry_names *categories, bool ordered)
 {
@@ -135,12 +146,84 @@ ferry_status ferry_output_categorical(ferry_output *output, const char *frame, c
     ferry_status status = enter(&k, path, output, frame, name);
     if (status == FERRY_OK) status = check_codes(path, codes, count, categories);
     FERRY_TRY(ferry_agree(output->world, status));
-    FERRY_TRY(ferry_output_group(output, path, "categorical", "0.2.0"));
-    FERRY_TRY(ferry_agree(output->world, put_ordered(output, path, ordered)));
-    snprintf(part, sizeof part, "%s/categories", path);
-    const ferry_names none = {0}; /* the same on all ranks: rank 0 writes */
-    FERRY_TRY(ferry_output_texts(output, part, categories->count, 0, output->world->rank ? &none : categories));
+    FERRY_TRY(put_categories(output, path, categories, ordered));
     snprintf(part, sizeof part, "%s/codes", path);
     FERRY_TRY(ferry_output_array(output, part, FERRY_INT32, output->frames[k].rows, 0, first, count, codes));
     return order(output, &output->frames[k]);
+}
+
+ferry_status ferry_output_categorical_create(ferry_output *output, const char *frame, const char *name,
+                                             const ferry_names *categories, bool ordered)
+{
+    char path[2 * FERRY_PATH] = "", part[2 * FERRY_PATH + 16];
+    int k = 0;
+    FERRY_TRY(ferry_agree(output->world, enter(&k, path, output, frame, name)));
+    FERRY_TRY(put_categories(output, path, categories, ordered));
+    snprintf(part, sizeof part, "%s/codes", path);
+    FERRY_TRY(ferry_output_create(output, part, FERRY_INT32, output->frames[k].rows, 0));
+    return order(output, &output->frames[k]);
+}
+
+/* ---- frames of a copy ---- */
+
+ferry_status ferry_frame_forget(ferry_frame *frame, const char *column)
+{
+    ferry_names kept = {0};
+    ferry_status status = FERRY_OK;
+    for (int64_t i = 0; i < frame->columns.count && status == FERRY_OK; i++)
+        if (strcmp(ferry_name(&frame->columns, i), column) != 0)
+            status = ferry_names_add(&kept, ferry_name(&frame->columns, i), ferry_name_length(&frame->columns, i));
+    if (status == FERRY_OK) {
+        ferry_names_close(&frame->columns);
+        frame->columns = kept;
+    } else {
+        ferry_names_close(&kept);
+    }
+    return status;
+}
+
+/* Columns that the group says it has. */
+static ferry_status known_columns(ferry_frame *frame, hid_t group)
+{
+    FERRY_HID attribute = H5Aopen(group, "column-order", H5P_DEFAULT);
+    if (attribute < 0) return FERRY_OK; /* anndata writes one always; without it columns are found by name */
+    FERRY_HID type = H5Aget_type(attribute);
+    FERRY_HID space = H5Aget_space(attribute);
+    const hssize_t count = H5Sget_simple_extent_npoints(space);
+    if (count <= 0 || H5Tget_class(type) != H5T_STRING) return FERRY_OK; /* no columns: an empty list of floats */
+    const bool variable = H5Tis_variable_str(type) > 0;
+    const size_t size = variable ? sizeof(char *) : H5Tget_size(type);
+    FERRY_AUTO char *text = NULL;
+    FERRY_TRY(ferry_alloc_bytes(&text, count, size));
+    if (H5Aread(attribute, type, text) < 0) return FERRY_E_FILE;
+    ferry_status status = FERRY_OK;
+    for (hssize_t i = 0; i < count && status == FERRY_OK; i++) {
+        const char *name = text + (size_t)i * size;
+        if (variable) memcpy(&name, text + (size_t)i * size, sizeof name);
+        status =
+            ferry_names_add(&frame->columns, name ? name : "", variable || !name ? -1 : (int64_t)strnlen(name, size));
+    }
+    if (variable) H5Dvlen_reclaim(type, space, H5P_DEFAULT, text);
+    return status;
+}
+
+static ferry_status frame_of_copy(ferry_output *output, const char *path, int64_t rows)
+{
+    FERRY_H5_QUIET;
+    FERRY_TRY(new_frame(output, path, rows));
+    ferry_frame *it = &output->frames[output->frame_count - 1];
+    FERRY_HID group = ferry_h5_link(output->file, it->path) ? H5Oopen(output->file, it->path, H5P_DEFAULT) : -1;
+    if (group < 0 || !ferry_h5_is_group(group))
+        return ferry_fail(FERRY_E_FILE,
+                          "%s: %s is a table of an anndata before 0.7, which takes no more columns; read the file and "
+                          "write it with a newer anndata, or do without a copy of it",
+                          output->partial, it->path);
+    if (known_columns(it, group) == FERRY_OK) return FERRY_OK;
+    return ferry_fail(FERRY_E_FILE, "%s: %s: its list of columns cannot be read; %s", output->partial, it->path,
+                      FERRY_REWRITE);
+}
+
+ferry_status ferry_output_frame_of_copy(ferry_output *output, const char *frame, int64_t rows)
+{
+    return ferry_agree(output->world, frame_of_copy(output, frame, rows));
 }

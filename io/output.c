@@ -5,6 +5,7 @@
  *  before the next (csr_write.c), so that the partial file opens and holds what was flushed. */
 #define _GNU_SOURCE /* fallocate */
 #include "write_impl.h"
+#include "mpi/stage.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -14,7 +15,8 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#define SLACK (16 << 10) /* metadata of a call, beside a 64th of its data */
+#define SLACK  (16 << 10) /* metadata of a call, beside a 64th of its data */
+#define COPIED (4 << 20)  /* bytes of a file that are copied at a time */
 
 /* ---- room on the disk ---- */
 
@@ -81,8 +83,47 @@ static void after_flush(ferry_output *output)
 
 /* ---- open ---- */
 
+/* Rank 0. Bytes of another file. */
+static ferry_status copy_bytes(ferry_output *output, const char *source, int from, int64_t length)
+{
+    FERRY_AUTO char *part = NULL;
+    int64_t done = 0;
+    FERRY_TRY(ferry_alloc(&part, COPIED));
+    FERRY_TRY(ferry_reserve(output, length));
+    while (done < length) {
+        const ssize_t got = pread(from, part, COPIED, done);
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0)
+            return ferry_fail(FERRY_E_FILE, "%s: cannot be read at byte %lld of %lld: %s", source, (long long)done,
+                              (long long)length, got ? strerror(errno) : "it has become shorter");
+        for (ssize_t at = 0; at < got;) {
+            const ssize_t put = pwrite(output->reserve, part + at, (size_t)(got - at), done + at);
+            if (put < 0 && errno == EINTR) continue;
+            if (put <= 0)
+                return ferry_fail(FERRY_E_RUN, "%s: cannot be written: %s; make room on the disk", output->partial,
+                                  strerror(errno));
+            at += put;
+        }
+        done += got;
+    }
+    ferry_stage_read(length);
+    ferry_stage_wrote(length);
+    return FERRY_OK;
+}
+
+static ferry_status copy_file(ferry_output *output, const char *source)
+{
+    struct stat info;
+    const int from = open(source, O_RDONLY | O_CLOEXEC);
+    if (from < 0) return ferry_fail(FERRY_E_FILE, "%s: cannot be read: %s", source, strerror(errno));
+    ferry_status status = fstat(from, &info) ? ferry_fail(FERRY_E_FILE, "%s: %s", source, strerror(errno)) : FERRY_OK;
+    if (status == FERRY_OK) status = copy_bytes(output, source, from, (int64_t)info.st_size);
+    close(from);
+    return status;
+}
+
 /* Rank 0 makes the file, so that what is wrong with name, folder or disk is one error of one rank. */
-static ferry_status make_file(ferry_output *output)
+static ferry_status make_file(ferry_output *output, const char *source)
 {
     if (output->world->rank) return FERRY_OK;
     FERRY_TRY(ferry_target_check(output->path, output->overwrite));
@@ -92,7 +133,7 @@ static ferry_status make_file(ferry_output *output)
     if (output->reserve < 0)
         return ferry_fail(FERRY_E_FILE, "%s: cannot be made: %s; name an output in another folder", output->partial,
                           strerror(errno));
-    return ferry_reserve(output, 0);
+    return source ? copy_file(output, source) : ferry_reserve(output, 0);
 }
 
 static ferry_status see_file(const ferry_output *output)
@@ -138,7 +179,7 @@ static void keep_metadata(hid_t access)
     H5Pset_mdc_config(access, &cache);
 }
 
-static ferry_status create_file(ferry_output *output)
+static ferry_status create_file(ferry_output *output, bool copied)
 {
     FERRY_H5_QUIET;
     FERRY_HID access = H5Pcreate(H5P_FILE_ACCESS);
@@ -148,34 +189,47 @@ static ferry_status create_file(ferry_output *output)
     H5Pset_all_coll_metadata_ops(access, true);
     H5Pset_coll_metadata_write(access, true);
     keep_metadata(access);
-    output->file = H5Fcreate(output->partial, H5F_ACC_TRUNC, H5P_DEFAULT, access);
-    if (output->file < 0) return ferry_write_fail(output, "", "cannot be made");
+    output->file = copied ? H5Fopen(output->partial, H5F_ACC_RDWR, access)
+                          : H5Fcreate(output->partial, H5F_ACC_TRUNC, H5P_DEFAULT, access);
+    if (output->file < 0) return ferry_write_fail(output, "", copied ? "cannot be opened" : "cannot be made");
     int64_t one = 1;
     FERRY_TRY(ferry_put_values(output, "", output->file, FERRY_MARK, H5T_STD_I64LE, -1, &one));
     return ferry_flush(output);
 }
 
-static ferry_status open_output(ferry_output *output)
+static ferry_status open_output(ferry_output *output, const char *source)
 {
     const ferry_world *world = output->world;
     output->limit = ferry_min(world, file_limit());
-    FERRY_TRY(ferry_agree(world, make_file(output)));
+    FERRY_TRY(ferry_agree(world, make_file(output, source)));
     FERRY_TRY(ferry_agree(world, see_file(output)));
-    return ferry_agree(world, create_file(output));
+    return ferry_agree(world, create_file(output, source != NULL));
 }
 
-ferry_status ferry_output_open(ferry_output **out, const ferry_world *world, const char *path, bool overwrite)
+static ferry_status open_or_copy(ferry_output **out, const ferry_world *world, const char *path, bool overwrite,
+                                 const char *source)
 {
     ferry_output *output = NULL;
     *out = NULL;
     ferry_status status = ferry_agree(world, new_output(&output, world, path, overwrite));
     if (status == FERRY_OK) status = ferry_same(world, "the name of the output", path, strlen(path));
-    if (status == FERRY_OK && output) status = open_output(output);
+    if (status == FERRY_OK && output) status = open_output(output, source);
     if (status == FERRY_OK)
         *out = output;
     else
         ferry_output_discard(&output);
     return status;
+}
+
+ferry_status ferry_output_open(ferry_output **out, const ferry_world *world, const char *path, bool overwrite)
+{
+    return open_or_copy(out, world, path, overwrite, NULL);
+}
+
+ferry_status ferry_output_open_copy(ferry_output **out, const ferry_world *world, const char *path, bool overwrite,
+                                    const char *source)
+{
+    return open_or_copy(out, world, path, overwrite, source);
 }
 
 /* ---- close ---- */
@@ -317,6 +371,27 @@ static ferry_status make_group(ferry_output *output, const char *path, const cha
     FERRY_H5_QUIET;
     FERRY_TRY(ferry_parents(output, path));
     return put_group(output, path, encoding, version);
+}
+
+static ferry_status remove_link(ferry_output *output, const char *path)
+{
+    FERRY_H5_QUIET;
+    for (int k = 0; k < output->frame_count; k++) {
+        const size_t length = strlen(output->frames[k].path);
+        if (!strncmp(path, output->frames[k].path, length) && path[length] == '/')
+            FERRY_TRY(ferry_frame_forget(&output->frames[k], path + length + 1));
+    }
+    if (!path[0] || !ferry_h5_link(output->file, path)) return FERRY_OK;
+    return H5Ldelete(output->file, path, H5P_DEFAULT) < 0 ? ferry_write_fail(output, path, "it cannot be removed")
+                                                          : FERRY_OK;
+}
+
+ferry_status ferry_output_remove(ferry_output *output, const char *path)
+{
+    char at[FERRY_PATH];
+    FERRY_TRY(ferry_agree(output->world, ferry_path(at, path)));
+    FERRY_TRY(ferry_same(output->world, "the path of what is removed", at, sizeof at));
+    return ferry_agree(output->world, remove_link(output, at));
 }
 
 ferry_status ferry_output_group(ferry_output *output, const char *path, const char *encoding, const char *version)

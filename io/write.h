@@ -32,6 +32,11 @@ FERRY_API ferry_status ferry_output_check(const char *path, bool overwrite);
 /** FERRY_E_FILE when path exists and overwrite is false, its folder is absent or not writable. */
 FERRY_API ferry_status ferry_output_open(ferry_output **out, const ferry_world *world, const char *path,
                                          bool overwrite);
+/** The same, beginning as a copy of source (one .h5ad file, which is only read) to which more is added. */
+FERRY_API ferry_status ferry_output_open_copy(ferry_output **out, const ferry_world *world, const char *path,
+                                              bool overwrite, const char *source);
+/** Of a copy: removes what lies at path, if anything does, so that it can be written anew. */
+FERRY_API ferry_status ferry_output_remove(ferry_output *output, const char *path);
 /** Close, wait for the disk (unless FERRY_NO_SYNC is set, for tests), rename to the final name. *output is NULL after,
  * also on failure. */
 FERRY_API ferry_status ferry_output_finish(ferry_output **output);
@@ -73,6 +78,8 @@ FERRY_API ferry_status ferry_output_anndata(ferry_output *output);
 /** A data frame: obs or var, its index (names for rows first ... of this rank); columns are added after. */
 FERRY_API ferry_status ferry_output_frame(ferry_output *output, const char *frame, int64_t rows, int64_t first,
                                           const ferry_names *index);
+/** A frame of a copy, which takes more columns. FERRY_E_FILE for the frames of anndata before 0.7, which are tables. */
+FERRY_API ferry_status ferry_output_frame_of_copy(ferry_output *output, const char *frame, int64_t rows);
 /** A column of numbers of the frame (type as given), entered in column-order. */
 FERRY_API ferry_status ferry_output_column(ferry_output *output, const char *frame, const char *name, ferry_type type,
                                            int64_t first, int64_t count, const void *values);
@@ -83,6 +90,9 @@ FERRY_API ferry_status ferry_output_column_create(ferry_output *output, const ch
 FERRY_API ferry_status ferry_output_categorical(ferry_output *output, const char *frame, const char *name,
                                                 int64_t first, int64_t count, const int32_t *codes,
                                                 const ferry_names *categories, bool ordered);
+/** The same in parts: enter the column, then ferry_output_rows on "FRAME/NAME/codes". */
+FERRY_API ferry_status ferry_output_categorical_create(ferry_output *output, const char *frame, const char *name,
+                                                       const ferry_names *categories, bool ordered);
 
 /** A CSR matrix that grows row block by row block: data float32, indices and indptr int64; gzip 1 with shuffle; flushed
  * after each pass. Hand `sink` to the producer, then finish. `rows` must have come. */

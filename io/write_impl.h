@@ -36,6 +36,9 @@ struct ferry_output {
     struct ferry_csr *csr; /* matrices that still grow */
 };
 
+/* Local. The frame has no such column any more (if it had). */
+ferry_status ferry_frame_forget(ferry_frame *frame, const char *column);
+
 /* How a dataset is laid out. */
 typedef enum ferry_layout {
     FERRY_CONTIGUOUS,
