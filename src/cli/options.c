@@ -159,6 +159,7 @@ static ferry_status set(void *options, const cli_option *row, const char *text)
         *(bool *)value = true;
         break;
     case OPTION_TEXT:
+    case OPTION_MAYBE:
         *(const char **)value = text;
         break;
     case OPTION_LIST:
@@ -225,6 +226,14 @@ static ferry_status unknown(const cli_command *command, const char *word, size_t
     return status;
 }
 
+/* Of an option that may do without: a word that is neither an option nor an input. */
+static bool may_be_value(const char *word)
+{
+    const size_t length = strlen(word);
+    if (word[0] == '-' || word[0] == '@' || strchr(word, '/')) return false;
+    return !(length > 3 && !strcmp(word + length - 3, ".h5")) && !(length > 5 && !strcmp(word + length - 5, ".h5ad"));
+}
+
 /* The option at word *i; *i moves on over its value. */
 static ferry_status take_option(void *out, const cli_command *command, int count, char *const *words, int *i)
 {
@@ -244,7 +253,9 @@ static ferry_status take_option(void *out, const cli_command *command, int count
     }
     if (row->kind == OPTION_FLAG && value)
         return ferry_fail(FERRY_E_ARG, "--%s takes no value, but '%s' was given", row->name, value);
-    if (row->kind != OPTION_FLAG && !value) {
+    if (row->kind == OPTION_MAYBE && !value) {
+        value = *i + 1 < count && may_be_value(words[*i + 1]) ? words[++*i] : "";
+    } else if (row->kind != OPTION_FLAG && !value) {
         if (*i + 1 >= count) return ferry_fail(FERRY_E_ARG, "--%s needs a value: %s", row->name, row->metavar);
         value = words[++*i];
     }
@@ -324,6 +335,7 @@ void options_record(json *out, const void *options, const cli_command *command)
             json_bool(out, row->name, *(const bool *)value);
             break;
         case OPTION_TEXT:
+        case OPTION_MAYBE:
             json_text(out, row->name, *(const char *const *)value);
             break;
         case OPTION_LIST:

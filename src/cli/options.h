@@ -13,7 +13,8 @@ typedef enum option_kind {
     OPTION_NUMBER, /* double, NAN when not given */
     OPTION_SIZE,   /* int64_t bytes from "4G", 0 when not given */
     OPTION_TIME,   /* double seconds from "200ms", "30s", "10m", "2h"; 0 when not given */
-    OPTION_CHOICE  /* int: which of the words of metavar, "auto|cpu|gpu" */
+    OPTION_CHOICE, /* int: which of the words of metavar, "auto|cpu|gpu" */
+    OPTION_MAYBE   /* const char *, NULL when not given; "" without its value, which may be left out */
 } option_kind;
 
 typedef struct text_list {
