@@ -6,3 +6,6 @@ add_test(NAME check_graph COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/python.sh ${P
   ${CMAKE_CURRENT_SOURCE_DIR}/oracle/neighbors_self.h5ad ${MPIEXEC_EXECUTABLE} ${MPIEXEC_NUMPROC_FLAG} 2 ${MPIEXEC_PREFLAGS} $<TARGET_FILE:test_weights>)
 set_tests_properties(check_graph PROPERTIES PROCESSORS 2 TIMEOUT 120 SKIP_RETURN_CODE 77 LABELS scripts ENVIRONMENT "${FERRY_TEST_ENV};MPIEXEC_TIMEOUT=100")
 ferry_test(test_transfer NP 1 2 3 4)
+ferry_test(test_quantizer NP 1 2 3 4)
+ferry_test(test_lists NP 1 2 4)
+ferry_test(test_lists NP 3 ENV "FERRY_RANKS_PER_NODE=1")
