@@ -302,3 +302,50 @@ ferry_status ferry_output_texts(ferry_output *output, const char *path, int64_t 
     FERRY_TRY(ferry_agree(output->world, create(&dataset, output, &what, type, layout_of(bytes), "string-array")));
     return write_pieces(output, what.path, dataset, type, 0, 0, first, count, &from);
 }
+
+ferry_status ferry_output_texts_create(ferry_output *output, const char *path, int64_t rows, int64_t longest_text)
+{
+    about what;
+    FERRY_H5_QUIET;
+    const int64_t bytes = at_least_1(longest_text);
+    FERRY_TRY(meet(&what, output, path, bytes, rows, 0, 0, 0));
+    FERRY_TRY(ferry_agree(output->world, ferry_reserve(output, whole_bytes(&what, (size_t)bytes))));
+    FERRY_HID type = ferry_text_type((size_t)bytes);
+    FERRY_HID dataset = -1;
+    return ferry_agree(output->world, create(&dataset, output, &what, type, FERRY_CONTIGUOUS, "string-array"));
+}
+
+/* The dataset that was made for texts, and the length of one. */
+static ferry_status reopen_texts(hid_t *out, hid_t *type, about *what, const ferry_output *output,
+                                 const ferry_names *names)
+{
+    *out = ferry_h5_link(output->file, what->path) ? H5Dopen2(output->file, what->path, H5P_DEFAULT) : -1;
+    if (*out < 0) return ferry_fail(FERRY_E_ARG, "%s: %s was not created", output->partial, what->path);
+    hsize_t shape[8] = {0};
+    ferry_h5_shape(shape, *out);
+    what->rows = (int64_t)shape[0];
+    *type = H5Dget_type(*out);
+    if (H5Tget_class(*type) != H5T_STRING || longest(names) > (int64_t)H5Tget_size(*type))
+        return ferry_fail(FERRY_E_ARG, "%s: a text of %lld bytes has no room in %s", output->partial,
+                          (long long)longest(names), what->path);
+    return FERRY_OK;
+}
+
+ferry_status ferry_output_texts_rows(ferry_output *output, const char *path, int64_t first, const ferry_names *names)
+{
+    about what;
+    FERRY_H5_QUIET;
+    const int64_t count = names ? names->count : 0;
+    FERRY_TRY(meet(&what, output, path, 0, INT64_MAX, 0, first, count));
+    FERRY_HID dataset = -1;
+    FERRY_HID type = -1;
+    FERRY_AUTO char *packed = NULL;
+    ferry_status status = reopen_texts(&dataset, &type, &what, output, names);
+    if (status == FERRY_OK) status = check_rows(&what, first, count);
+    bring from = {.names = names, .bytes = status == FERRY_OK ? H5Tget_size(type) : 1};
+    const int64_t most = piece_rows(from.bytes);
+    if (status == FERRY_OK) status = ferry_alloc(&packed, (count < most ? count : most) * (int64_t)from.bytes);
+    from.packed = packed;
+    FERRY_TRY(ferry_agree(output->world, status));
+    return write_pieces(output, what.path, dataset, type, 0, 0, first, count, &from);
+}

@@ -52,17 +52,30 @@ static ferry_status put_index_name(ferry_output *output, const char *path)
     return ferry_output_attribute_text(output, path, "_index", "_index");
 }
 
-ferry_status ferry_output_frame(ferry_output *output, const char *frame, int64_t rows, int64_t first,
-                                const ferry_names *index)
+/* A frame without its index, which is to lie at path. */
+static ferry_status frame_head(char path[2 * FERRY_PATH], ferry_output *output, const char *frame, int64_t rows)
 {
-    char path[2 * FERRY_PATH];
     FERRY_TRY(ferry_agree(output->world, new_frame(output, frame, rows)));
     const ferry_frame *it = &output->frames[output->frame_count - 1];
     FERRY_TRY(ferry_output_group(output, it->path, "dataframe", "0.2.0"));
     FERRY_TRY(put_index_name(output, it->path));
-    FERRY_TRY(order(output, it));
-    snprintf(path, sizeof path, "%s/_index", it->path);
+    snprintf(path, 2 * FERRY_PATH, "%s/_index", it->path);
+    return order(output, it);
+}
+
+ferry_status ferry_output_frame(ferry_output *output, const char *frame, int64_t rows, int64_t first,
+                                const ferry_names *index)
+{
+    char path[2 * FERRY_PATH];
+    FERRY_TRY(frame_head(path, output, frame, rows));
     return ferry_output_texts(output, path, rows, first, index);
+}
+
+ferry_status ferry_output_frame_create(ferry_output *output, const char *frame, int64_t rows, int64_t longest)
+{
+    char path[2 * FERRY_PATH];
+    FERRY_TRY(frame_head(path, output, frame, rows));
+    return ferry_output_texts_create(output, path, rows, longest);
 }
 
 /* *name as a link: '/' would make a group of it, so it becomes '_'. */

@@ -62,6 +62,10 @@ FERRY_API ferry_status ferry_output_block(ferry_output *output, const char *path
 /** Texts: a string-array dataset of `rows` names, this rank bringing names for rows first ... */
 FERRY_API ferry_status ferry_output_texts(ferry_output *output, const char *path, int64_t rows, int64_t first,
                                           const ferry_names *names);
+/** The same in parts: create, with room for texts of `longest` bytes, then any number of collective writes. */
+FERRY_API ferry_status ferry_output_texts_create(ferry_output *output, const char *path, int64_t rows, int64_t longest);
+FERRY_API ferry_status ferry_output_texts_rows(ferry_output *output, const char *path, int64_t first,
+                                               const ferry_names *names);
 /** Scalars: encoding-type numeric-scalar / string. */
 FERRY_API ferry_status ferry_output_number(ferry_output *output, const char *path, double value);
 FERRY_API ferry_status ferry_output_count(ferry_output *output, const char *path, int64_t value);
@@ -78,6 +82,9 @@ FERRY_API ferry_status ferry_output_anndata(ferry_output *output);
 /** A data frame: obs or var, its index (names for rows first ... of this rank); columns are added after. */
 FERRY_API ferry_status ferry_output_frame(ferry_output *output, const char *frame, int64_t rows, int64_t first,
                                           const ferry_names *index);
+/** The same in parts: names of at most `longest` bytes, then ferry_output_texts_rows on "FRAME/_index". */
+FERRY_API ferry_status ferry_output_frame_create(ferry_output *output, const char *frame, int64_t rows,
+                                                 int64_t longest);
 /** A frame of a copy, which takes more columns. FERRY_E_FILE for the frames of anndata before 0.7, which are tables. */
 FERRY_API ferry_status ferry_output_frame_of_copy(ferry_output *output, const char *frame, int64_t rows);
 /** A column of numbers of the frame (type as given), entered in column-order. */

@@ -19,9 +19,9 @@ typedef struct ferry_neighbors_options {
     const ferry_kernels *kernels;
 } ferry_neighbors_options;
 
-/** What is settled before any work, from numbers alone. */
+/** What is settled before any work, from numbers alone: neighbors_plan.c has the formulas. */
 typedef struct ferry_neighbors_phase {
-    char name[24]; /* train, assign, place, search, return, write: the names of the run's stages */
+    char name[24]; /* train, assign, place, tune, search, write, graph: the names of the run's stages */
     int64_t rows;  /* of the rank with most */
     int64_t bytes; /* memory of that rank while it lasts */
     int64_t read_bytes, written_bytes, sent_bytes; /* of all ranks */
@@ -29,19 +29,24 @@ typedef struct ferry_neighbors_phase {
 } ferry_neighbors_phase;
 #define FERRY_NEIGHBORS_PHASES 10
 typedef struct ferry_neighbors_plan {
-    bool reference_held, queries_held, graph_held; /* in memory, else on disk */
-    int64_t lists, cache, batch, bytes;            /* bytes per rank at the largest phase */
-    int64_t scratch;                               /* bytes on disk, all ranks */
+    bool reference_held, queries_held, graph_held;  /* in memory, else on disk */
+    int64_t lists, batch, bytes;                    /* bytes per rank at the largest phase */
+    int64_t build, cache, query_cache, work, graph; /* bytes per rank for: building lists, lists on disk (reference,
+                                                       queries), buffers of the search, the graph */
+    int64_t scratch;                                /* bytes on disk, all ranks */
     int phases;
     ferry_neighbors_phase phase[FERRY_NEIGHBORS_PHASES];
 } ferry_neighbors_plan;
 typedef struct ferry_neighbors_sizes {
     int64_t queries, reference; /* self: equal */
     int dim;
-    bool self, stored;   /* stored: the reference comes as an index */
-    int64_t lists;       /* of a stored index; else 0 */
-    int64_t write_bytes; /* of the results, all ranks */
-    int64_t base;        /* bytes per rank before any work */
+    bool self, stored;                /* stored: the reference comes as an index */
+    int64_t lists;                    /* of a stored index; else 0 */
+    int64_t query_row, reference_row; /* bytes of a row in its file; 0: float32 */
+    int64_t write_bytes;              /* of the results, all ranks, beside the graph's arrays */
+    bool weights;                     /* obsp is written too */
+    bool copies;                      /* the queries' representation is copied into the result */
+    int64_t base;                     /* bytes per rank before any work */
     int ranks, nodes;
 } ferry_neighbors_sizes;
 /** Local. FERRY_E_PLAN when it does not fit: how much is needed and which option to lower. */
@@ -51,13 +56,16 @@ FERRY_API ferry_status ferry_neighbors_layout(ferry_neighbors_plan *out, const f
 typedef struct ferry_neighbors_report {
     ferry_neighbors_plan plan;
     ferry_search_counts counts;
-    ferry_recall recall; /* sample 0: not measured (exact) */
+    ferry_recall recall;   /* as measured on a sample; sample 0: not measured (exact) */
+    ferry_visit_rule rule; /* of the search, with its setting: */
+    double reach;
+    int64_t probes;
     int64_t lists, trained;
     double distortion;
     double search_cpu_seconds; /* of all ranks and threads */
 } ferry_neighbors_report;
 
-/** A reference made ready for searches: trained and built, or a stored index. */
+/** A reference made ready for searches: trained and built, or a stored index. It may not be moved. */
 typedef struct ferry_reference {
     ferry_index index; /* quantizer and lists in both cases */
     bool stored;
