@@ -36,9 +36,9 @@ bool ferry_prepare_row(float *prepared, const float *row, const float *mean, int
     if (metric == FERRY_COSINE) {
         const double norm2 = ferry_row_norm2(row, dim);
         if (!(norm2 > 0)) return false;
-        const double scale = 1 / sqrt(norm2);
-        for (int k = 0; k < dim; k++) prepared[k] = (float)((double)row[k] * scale);
-        row = prepared;
+        const double scale = 1 / sqrt(norm2); /* one rounding, relative to the centred row: what the margins count on */
+        for (int k = 0; k < dim; k++) prepared[k] = (float)((double)row[k] * scale - (mean ? (double)mean[k] : 0));
+        return true;
     }
     for (int k = 0; k < dim; k++) prepared[k] = mean ? row[k] - mean[k] : row[k];
     return true;
