@@ -1,0 +1,261 @@
+/* Which rank searches what, in rounds, and the way of the results to the graph.
+ *
+ * Queries are cut in chunks of 192 in list order. Lists that are in memory on every node are dealt by a few chunks in
+ * turn, which needs no estimate of their cost; from a disk a rank has a run of chunks, so that it reads its part of the
+ * lists and their neighbours. The cost of a list is estimated by its queries times the rows of the lists around its
+ * number. A round ends when the results fill their room. */
+#include "search_impl.h"
+#include "mpi/log.h"
+#include "mpi/stage.h"
+#include <math.h>
+#include <omp.h>
+#include <string.h>
+
+#define DEAL   4    /* chunks dealt at a time */
+#define AROUND 8    /* lists before and after one that are likely to be visited */
+#define ALWAYS 5000 /* rows whose distances cost as much as the rest of a query */
+
+typedef struct run {
+    ferry_search_job job;
+    const ferry_world *world;
+    ferry_searcher *searcher; /* [threads] */
+    int threads;
+    int64_t first, chunks; /* of this rank */
+    bool dealt;
+    int64_t total; /* chunks of all ranks */
+    /* a round */
+    int64_t room, done, rows; /* chunks; of this rank so far; queries in it */
+    uint32_t *row, *cell;
+    float *distance;
+    ferry_status status;
+} run;
+
+static int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static int64_t larger(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+static int64_t record_bytes(int k)
+{
+    return 4 + 8 * (int64_t)k;
+}
+
+int64_t ferry_search_least(int dim, int k, int64_t lists, int threads)
+{
+    const int64_t looked = smaller(lists, LOOKED);
+    return threads * (ferry_searcher_bytes(dim, lists, looked, NEARBY) + CHUNK * record_bytes(k));
+}
+
+/* --- who searches what --- */
+
+/* Rows of the reference around a list times its queries, summed: [lists + 1] */
+static void costs_before(double *before, const ferry_lists *queries, const ferry_lists *reference)
+{
+    before[0] = 0;
+    for (int64_t c = 0; c < queries->lists; c++) {
+        const int64_t from = larger(0, c - AROUND), to = smaller(reference->lists, c + AROUND + 1);
+        const int64_t rows = reference->first[to] - reference->first[from];
+        before[c + 1] = before[c] + (double)(queries->first[c + 1] - queries->first[c]) * (double)(rows + ALWAYS);
+    }
+}
+
+/* Chunk with which the share of rank r begins. */
+static int64_t share_begins(const double *before, const ferry_lists *queries, int64_t total, int r, int size)
+{
+    if (r == size) return total;
+    const double wanted = before[queries->lists] * r / size;
+    int64_t c = 0;
+    while (c + 1 < queries->lists && before[c + 1] <= wanted) c++;
+    const double inside = before[c + 1] > before[c] ? (wanted - before[c]) / (before[c + 1] - before[c]) : 0;
+    const double rows = (double)queries->first[c] + inside * (double)(queries->first[c + 1] - queries->first[c]);
+    return smaller(total, (int64_t)(rows / CHUNK));
+}
+
+/* Local. */
+static ferry_status share_chunks(run *r)
+{
+    const ferry_lists *queries = r->job.queries;
+    const int size = r->world->size, rank = r->world->rank;
+    r->total = (queries->rows + CHUNK - 1) / CHUNK;
+    r->dealt = queries->held && r->job.reference->held;
+    if (r->dealt) {
+        const int64_t whole = r->total / ((int64_t)DEAL * size), left = r->total - whole * DEAL * size;
+        r->first = (int64_t)rank * DEAL;
+        r->chunks = whole * DEAL + larger(0, smaller(DEAL, left - r->first));
+        return FERRY_OK;
+    }
+    FERRY_AUTO double *before = NULL;
+    FERRY_TRY(ferry_alloc(&before, queries->lists + 1));
+    costs_before(before, queries, r->job.reference);
+    r->first = share_begins(before, queries, r->total, rank, size);
+    r->chunks = share_begins(before, queries, r->total, rank + 1, size) - r->first;
+    return FERRY_OK;
+}
+
+/* The i-th chunk of this rank. */
+static int64_t chunk_of(const run *r, int64_t i)
+{
+    return r->dealt ? r->first + i / DEAL * DEAL * r->world->size + i % DEAL : r->first + i;
+}
+
+static int chunk_rows(const run *r, int64_t chunk)
+{
+    return (int)smaller(CHUNK, r->job.queries->rows - chunk * CHUNK);
+}
+
+/* --- open, close --- */
+
+/* Local. */
+static ferry_status open_run(run *r, const ferry_search_options *options)
+{
+    r->threads = (int)larger(1, options->threads);
+    FERRY_TRY(share_chunks(r));
+    const int64_t fixed =
+        r->threads * ferry_searcher_bytes(r->job.dim, r->job.reference->lists, r->job.looked, r->job.nearby);
+    const int64_t bytes = CHUNK * record_bytes(options->k);
+    r->room = smaller(larger(r->threads, (options->memory - fixed) / bytes), larger(1, r->chunks));
+    FERRY_TRY(ferry_alloc(&r->searcher, r->threads));
+    for (int t = 0; t < r->threads; t++) FERRY_TRY(ferry_searcher_open(&r->searcher[t], &r->job));
+    FERRY_TRY(ferry_alloc(&r->row, r->room * CHUNK));
+    FERRY_TRY(ferry_alloc(&r->cell, r->room * CHUNK * options->k));
+    return ferry_alloc(&r->distance, r->room * CHUNK * options->k);
+}
+
+static void close_run(run *r)
+{
+    for (int t = 0; r->searcher && t < r->threads; t++) ferry_searcher_close(&r->searcher[t]);
+    free(r->searcher);
+    free(r->row);
+    free(r->cell);
+    free(r->distance);
+    ferry_search_job_close(&r->job);
+}
+
+/* --- a round --- */
+
+static void copy_answers(run *r, const ferry_searcher *s, int64_t at)
+{
+    const int64_t k = r->job.options->k;
+    const bool root = r->job.quantizer->metric == FERRY_EUCLIDEAN;
+    for (int q = 0; q < s->count; q++, at++) {
+        const ferry_answer *answer = s->kept + (int64_t)q * FERRY_CANDIDATE_ROOM;
+        r->row[at] = s->cell[q];
+        for (int64_t i = 0; i < k; i++) {
+            const bool there = i < s->answers[q];
+            r->cell[at * k + i] = there ? answer[i].cell : UINT32_MAX;
+            r->distance[at * k + i] = !there ? INFINITY : (float)(root ? sqrt(answer[i].distance) : answer[i].distance);
+        }
+    }
+}
+
+static ferry_status search_chunk(run *r, ferry_searcher *s, int64_t i, int64_t at)
+{
+    const int64_t chunk = chunk_of(r, i);
+    FERRY_TRY(ferry_searcher_load(s, NULL, chunk * CHUNK, chunk_rows(r, chunk)));
+    FERRY_TRY(ferry_searcher_run(s, r->job.options->rule));
+    copy_answers(r, s, at);
+    return FERRY_OK;
+}
+
+static ferry_status status_now(run *r)
+{
+    ferry_status status;
+#pragma omp atomic read
+    status = r->status;
+    return status;
+}
+
+/* Local. Chunks done ... done + count - 1 of this rank; only the last chunk of all may be short, and it is the last of
+ * its rank, so the results lie together. */
+static ferry_status search_round(run *r, int64_t count)
+{
+    int64_t finished = 0;
+#pragma omp parallel for num_threads(r->threads) schedule(dynamic, 1)
+    for (int64_t i = 0; i < count; i++) {
+        if (status_now(r) != FERRY_OK) continue;
+        const ferry_status status = search_chunk(r, &r->searcher[omp_get_thread_num()], r->done + i, i * CHUNK);
+        if (status != FERRY_OK) {
+#pragma omp atomic write
+            r->status = status;
+        }
+        int64_t now;
+#pragma omp atomic capture
+        now = ++finished;
+        if (omp_get_thread_num() == 0)
+            ferry_progress(r->world, "search", smaller(r->job.queries->rows, (r->done + now) * CHUNK * r->world->size),
+                           r->job.queries->rows, "cells", NULL);
+    }
+    r->rows = 0;
+    for (int64_t i = 0; i < count; i++) r->rows += chunk_rows(r, chunk_of(r, r->done + i));
+    r->done += count;
+    return r->status;
+}
+
+/* Collective. */
+static ferry_status search_all(run *r, ferry_graph *graph)
+{
+    const int64_t rounds = ferry_max(r->world, (r->chunks + r->room - 1) / r->room);
+    for (int64_t i = 0; i < rounds; i++) {
+        FERRY_TRY(ferry_agree(r->world, search_round(r, smaller(r->room, r->chunks - r->done))));
+        const ferry_graph_rows rows = {.count = r->rows, .row = r->row, .cell = r->cell, .distance = r->distance};
+        FERRY_TRY(ferry_graph_put(graph, r->world, &rows));
+        ferry_stage_sample();
+    }
+    return ferry_graph_finish(graph, r->world);
+}
+
+/* Collective. */
+static void add_counts(ferry_search_counts *counts, const run *r)
+{
+    int64_t sums[6] = {0};
+    for (int t = 0; t < r->threads; t++) {
+        const ferry_searcher *s = &r->searcher[t];
+        sums[0] += s->lists;
+        sums[1] += s->pairs;
+        sums[2] += s->found.kept;
+        sums[3] += s->found.resolved;
+        sums[4] += s->places_used;
+    }
+    ferry_total_counts(r->world, sums, 5);
+    *counts = (ferry_search_counts){.queries = r->job.queries->rows,
+                                    .lists = sums[0],
+                                    .pairs = sums[1],
+                                    .kept = sums[2],
+                                    .resolved = sums[3],
+                                    .slots = sums[4]};
+}
+
+/* Local. */
+static ferry_status check_graph(const ferry_graph *graph, const ferry_lists *queries, const ferry_lists *reference,
+                                const ferry_search_options *options)
+{
+    if (graph->rows == queries->rows && graph->columns == reference->rows && graph->k == options->k) return FERRY_OK;
+    return ferry_fail(FERRY_E_ARG, "a graph of %lld x %lld cells and k %d for a search of %lld x %lld and k %d",
+                      (long long)graph->rows, (long long)graph->columns, graph->k, (long long)queries->rows,
+                      (long long)reference->rows, options->k);
+}
+
+/* Local. */
+static ferry_status begin(run *r, const ferry_graph *graph, const ferry_lists *queries, const ferry_lists *reference,
+                          const ferry_search_options *options)
+{
+    FERRY_TRY(check_graph(graph, queries, reference, options));
+    FERRY_TRY(ferry_search_job_open(&r->job, queries, reference, options));
+    return open_run(r, options);
+}
+
+ferry_status ferry_search(ferry_graph *graph, ferry_search_counts *counts, const ferry_world *world,
+                          const ferry_lists *queries, const ferry_lists *reference, const ferry_search_options *options)
+{
+    run r = {.world = world};
+    ferry_status status = ferry_agree(world, begin(&r, graph, queries, reference, options));
+    if (status == FERRY_OK) status = search_all(&r, graph);
+    if (status == FERRY_OK) add_counts(counts, &r);
+    close_run(&r);
+    return status;
+}
