@@ -32,14 +32,15 @@ typedef struct ferry_quantizer {
     const int64_t *child; /* [super.count + 1] lists child[s] ... child[s + 1] - 1 belong to s */
     const float *spread;  /* [super.count] largest distance of a list's centroid to its super-cell's, rounded up */
     int64_t trained;      /* rows of the sample */
-    double distortion;    /* mean squared distance of the sample's rows to their nearest list */
+    double distortion;    /* mean squared distance of the sample's rows to the nearest list of their super-cell; NaN
+                             when it was not trained here */
     ferry_window window;  /* all of it, once per node */
 } ferry_quantizer;
 
 typedef struct ferry_train_options {
     int64_t lists;  /* wanted; fewer when there are fewer different rows. 0: ferry_lists_wanted */
     int64_t sample; /* rows per list of the sample: 64 */
-    int steps;      /* k-means steps of each level: 10 for level 1, 5 for level 2 when 0 */
+    int steps;      /* k-means steps of each level; 0: 10 */
     uint64_t seed;
     int64_t memory; /* bytes per rank that training may use beside the centroids; the sample shrinks to it (the
                        sample depends on memory only through this cut, which is said in a warning) */
@@ -57,8 +58,8 @@ FERRY_API int64_t ferry_lists_wanted(int64_t rows);
 FERRY_API ferry_status ferry_quantizer_train(ferry_quantizer *out, const ferry_world *world, const ferry_points *points,
                                              ferry_search_metric metric, const ferry_kernels *kernels,
                                              const ferry_train_options *options);
-/** Collective. From stored numbers, the same on all ranks (rank 0's count): mean [dim], centre [lists][dim] centred,
- *  supers [supers][dim], child [supers + 1]. */
+/** Collective. From stored numbers: mean [dim], centre [lists][dim] centred, super [supers][dim] centred, child
+ *  [supers + 1]. The sizes are the same on all ranks; the arrays are rank 0's, NULL elsewhere is fine. */
 FERRY_API ferry_status ferry_quantizer_of(ferry_quantizer *out, const ferry_world *world, int dim, int64_t lists,
                                           int64_t supers, const float *mean, const float *centre, const float *super,
                                           const int64_t *child, ferry_search_metric metric,
