@@ -1,11 +1,13 @@
 /* Results of ours, read back. Numbers of any stored type come as float64 or int64; texts of fixed or variable length.
  */
 #include "stored.h"
-#include "hdf5_impl.h"
+#include "write_impl.h"
 #include "mpi/stage.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct ferry_stored {
@@ -316,4 +318,83 @@ ferry_status ferry_stored_attribute_text(char **text, ferry_stored *stored, cons
     if (*text) return FERRY_OK;
     return ferry_fail(FERRY_E_FILE, "%s: attribute %s of %s is not a text; make the file again", stored->path, name,
                       path);
+}
+
+/* ---- datasets in one piece ---- */
+
+static ferry_status check_plain(const table *it, const ferry_stored *stored, const char *path, ferry_type type,
+                                int64_t rows, int64_t columns)
+{
+    FERRY_HID memory = ferry_memory_type(type);
+    FERRY_HID plist = H5Dget_create_plist(it->dataset);
+    if (it->rank != (columns ? 2 : 1) || it->rows != rows || (columns && it->columns != columns))
+        return ferry_fail(FERRY_E_FILE, "%s: %s is %lld x %lld, not %lld x %lld; make the file again", stored->path,
+                          path, (long long)it->rows, (long long)it->columns, (long long)rows,
+                          (long long)(columns ? columns : 1));
+    if (H5Tequal(it->type, memory) <= 0)
+        return ferry_fail(FERRY_E_FILE, "%s: %s has numbers of another type; make the file again", stored->path, path);
+    if (H5Pget_layout(plist) != H5D_CONTIGUOUS)
+        return ferry_fail(FERRY_E_FILE,
+                          "%s: %s does not lie in one piece (was it repacked?); make the file again with the command "
+                          "that wrote it",
+                          stored->path, path);
+    return FERRY_OK;
+}
+
+static ferry_status place_plain(ferry_plain *out, const table *it, const ferry_stored *stored, const char *path,
+                                ferry_type type, int64_t rows, int64_t columns)
+{
+    struct stat info;
+    FERRY_TRY(check_plain(it, stored, path, type, rows, columns));
+    const size_t length = strlen(stored->path) + strlen(path) + 3;
+    FERRY_TRY(ferry_alloc(&out->name, (int64_t)length));
+    snprintf(out->name, length, "%s: %s", stored->path, path);
+    out->rows = rows;
+    out->bytes = ferry_type_bytes(type) * (size_t)(columns ? columns : 1);
+    if (rows == 0) return FERRY_OK;
+    const haddr_t offset = H5Dget_offset(it->dataset);
+    out->file = open(stored->path, O_RDONLY | O_CLOEXEC);
+    if (out->file < 0 || fstat(out->file, &info))
+        return ferry_fail(FERRY_E_FILE, "%s: %s; check the name", stored->path, strerror(errno));
+    out->offset = (int64_t)offset;
+    if (offset == HADDR_UNDEF || out->offset > info.st_size - rows * (int64_t)out->bytes)
+        return ferry_fail(FERRY_E_FILE, "%s is cut off: make the file again", out->name);
+    return FERRY_OK;
+}
+
+ferry_status ferry_plain_open(ferry_plain *out, ferry_stored *stored, const char *path, ferry_type type, int64_t rows,
+                              int64_t columns)
+{
+    FERRY_H5_QUIET;
+    TABLE it;
+    *out = (ferry_plain){.file = -1};
+    FERRY_TRY(open_table(&it, stored, path));
+    const ferry_status status = place_plain(out, &it, stored, path, type, rows, columns);
+    if (status != FERRY_OK) ferry_plain_close(out);
+    return status;
+}
+
+void ferry_plain_close(ferry_plain *plain)
+{
+    if (plain->name && plain->file >= 0) close(plain->file);
+    free(plain->name);
+    *plain = (ferry_plain){.file = -1};
+}
+
+ferry_status ferry_plain_read(void *out, const ferry_plain *plain, int64_t first, int64_t count)
+{
+    const int64_t bytes = count * (int64_t)plain->bytes, at = plain->offset + first * (int64_t)plain->bytes;
+    if (first < 0 || count < 0 || first > plain->rows - count)
+        return ferry_fail(FERRY_E_ARG, "%s has %lld rows, not %lld", plain->name, (long long)plain->rows,
+                          (long long)(first + count));
+    for (int64_t done = 0; done < bytes;) {
+        const ssize_t n = pread(plain->file, (char *)out + done, (size_t)(bytes - done), (off_t)(at + done));
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0)
+            return ferry_fail(FERRY_E_FILE, "%s cannot be read: %s; make the file again", plain->name,
+                              n ? strerror(errno) : "the file has become shorter");
+        done += n;
+    }
+    ferry_stage_read(bytes);
+    return FERRY_OK;
 }
