@@ -1,5 +1,4 @@
-/* scan_avx2.c - the search's table of that instruction set. */
-#define BLOCK_ROWS 6
-#define TABLE      ferry_scans_avx2
-#define NAME       "avx2"
-#include "scan_generic.c"
+/* scan_avx2.c - the table of the search for CPUs with AVX2 and FMA. */
+#define ISA avx2
+#include "vector_avx2.inc"
+#include "scan_cpu.inc"

@@ -1,5 +1,4 @@
-/* scan_avx512.c - the search's table of that instruction set. */
-#define BLOCK_ROWS 12
-#define TABLE      ferry_scans_avx512
-#define NAME       "avx512"
-#include "scan_generic.c"
+/* scan_avx512.c - the table of the search for CPUs with AVX-512 F, BW, VL, DQ. */
+#define ISA avx512
+#include "vector_avx512.inc"
+#include "scan_cpu.inc"

@@ -1,11 +1,7 @@
 /* scan_generic.c - the search's reference: what every table computes, in plain C for any CPU. */
 #include "scan_impl.h"
 #include <string.h>
-#ifndef BLOCK_ROWS
 #define BLOCK_ROWS 4 /* x_width of the kernels of this name */
-#define TABLE      ferry_scans_generic
-#define NAME       "generic"
-#endif
 
 /* scores of four rows of the panel and one unit: alpha_i + beta_j, then the products in ascending k */
 static void score_block(float s[BLOCK_ROWS][COLUMNS], const float *x, const float *y, const float *alpha,
@@ -184,8 +180,8 @@ static double cosine(const float *a, const float *b, int dim)
     return total(sum) / 2;
 }
 
-const ferry_scans TABLE = {
-    .name = NAME,
+const ferry_scans ferry_scans_generic = {
+    .name = "generic",
     .scan = scan,
     .settle = settle,
     .nearest = nearest,
