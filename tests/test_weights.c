@@ -137,7 +137,7 @@ static double larger(double a, double b)
     return a > b ? a : b;
 }
 
-/* Same entries; values to 2e-6, relative above 1. cap: answers beyond it (2 k' = C divides by 0) are not compared. */
+/* Same entries; values to 2e-6, relative above 1. */
 static void compare(const dense *got, const dense *want, const char *what)
 {
     int64_t wrong = 0;
@@ -546,6 +546,29 @@ static ferry_status write_file(ferry_graph *graph, const char *path, bool frames
     return status;
 }
 
+/* Meetings of writing fail: one status on all ranks. */
+static void every_write_failure(ferry_graph *graph)
+{
+    char path[64];
+    snprintf(path, sizeof path, "test_weights_fail_%d.h5ad", world.size);
+    ferry_status status = FERRY_E_MPI;
+    for (int n = 1, step = 1; status != FERRY_OK && n < 5000; n += step) {
+        char plan[32];
+        snprintf(plan, sizeof plan, "%d:%d", n, n % world.size);
+        setenv("FERRY_FAIL", plan, 1);
+        status = write_file(graph, path, false);
+        unsetenv("FERRY_FAIL");
+        const int64_t mine = (int64_t)status;
+        CHECK(ferry_max(&world, mine) == ferry_min(&world, mine));
+        CHECK(status != FERRY_OK || access(path, F_OK) == 0);
+        step = 3 + n / 16;
+        ferry_barrier(&world);
+    }
+    CHECK(status == FERRY_OK);
+    ferry_barrier(&world);
+    if (world.rank == 0) unlink(path);
+}
+
 static dense read_matrix(ferry_stored *stored, const char *path, int64_t rows)
 {
     char part[64];
@@ -626,6 +649,7 @@ int main(int argc, char **argv)
         tiny();
         mistakes(&graphs);
         files(&from, &graph);
+        every_write_failure(&graph);
         every_failure("FERRY_FAIL", &graphs, FERRY_UMAP);
         every_failure("FERRY_FAIL", &graphs, FERRY_JACCARD);
         every_failure("FERRY_FAIL_ALLOC", &graphs, FERRY_UMAP);

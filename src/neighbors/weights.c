@@ -299,16 +299,14 @@ static int own_links(ferry_link *line, const struct ferry_weights_store *store, 
 
 /* Row i into its place, which begins at indptr[i]. */
 static int64_t make_row(struct ferry_weights_store *store, const ferry_graph_block *block, const ferry_edge *edges,
-                        int64_t round, int64_t i, ferry_link *line)
+                        const int64_t *start, int64_t round, int64_t i, ferry_link *line)
 {
     uint32_t *cell = store->cell + store->indptr[i];
     double *weight = store->weight + store->indptr[i];
     const int64_t n = own_links(line, store, block, round, i);
-    if (store->both) {
-        const int64_t first = store->deal.row[round], *start = store->incoming.start + first;
+    if (start)
         return ferry_symmetric_row(cell, weight, store, block->first + i, line, n, edges + (start[i] - start[0]),
                                    start[i + 1] - start[i]);
-    }
     for (int64_t e = 0; e < n; e++) {
         cell[e] = line[e].cell;
         weight[e] = ferry_weight_of(store, line[e].value);
@@ -337,11 +335,11 @@ static ferry_status one_hop(int64_t *rows, struct ferry_weights_store *store, in
 {
     ferry_graph_block block;
     const ferry_edge *edges = NULL;
+    const int64_t *start = NULL; /* of the rows' edges, when they take part */
     FERRY_TRY(ferry_graph_take(&block, store->graph, round));
     *rows = block.rows;
-    if (block.rows && store->both) FERRY_TRY(ferry_transpose_block(&edges, &store->incoming, round));
+    if (block.rows && store->both) FERRY_TRY(ferry_transpose_block(&edges, &start, &store->incoming, round));
     const int64_t own = store->graph->k + 1;
-    const int64_t *start = store->both && block.rows ? store->incoming.start + store->deal.row[round] : NULL;
     store->indptr[0] = 0;
     for (int64_t i = 0; i < block.rows; i++)
         store->indptr[i + 1] = store->indptr[i] + own + (start ? start[i + 1] - start[i] : 0);
@@ -350,7 +348,8 @@ static ferry_status one_hop(int64_t *rows, struct ferry_weights_store *store, in
     {
         ferry_link *line = store->line + own * omp_get_thread_num();
 #pragma omp for schedule(static)
-        for (int64_t i = 0; i < block.rows; i++) store->count[i] = make_row(store, &block, edges, round, i, line);
+        for (int64_t i = 0; i < block.rows; i++)
+            store->count[i] = make_row(store, &block, edges, start, round, i, line);
     }
     close_gaps(store, block.rows);
     return FERRY_OK;

@@ -55,9 +55,10 @@ typedef struct ferry_edges {
 ferry_status ferry_transpose_open(ferry_transpose *out, const ferry_world *world, const ferry_edges *edges,
                                   int64_t memory, const char *folder);
 void ferry_transpose_close(ferry_transpose *transpose);
-/* Local. Edges of this rank's block of a round, by (row, from), until the next call: those of row r (of this rank) are
- * edges[start[r] - start[first row of the block]] ... */
-ferry_status ferry_transpose_block(const ferry_edge **edges, ferry_transpose *transpose, int64_t round);
+/* Local. Edges of this rank's block of a round, by (row, from), until the next call: those of row i of the block are
+ * edges[start[i] - start[0]] ... [start[i + 1] - start[0] - 1]. */
+ferry_status ferry_transpose_block(const ferry_edge **edges, const int64_t **start, ferry_transpose *transpose,
+                                   int64_t round);
 /* Local. Edges of one row of this rank, until the next call. */
 ferry_status ferry_transpose_row(const ferry_edge **edges, ferry_transpose *transpose, int64_t row);
 

@@ -405,7 +405,7 @@ ferry_status ferry_two_hop_take(int64_t *rows, struct ferry_weights_store *store
                                 int64_t round)
 {
     struct ferry_two_hop *two = store->hop;
-    ferry_graph_block block[2];
+    ferry_graph_block block[2] = {0};
     FERRY_TRY(ferry_agree(world, begin_round(block, two, round)));
     for (int h = 0; h < two->hops; h++) {
         asking a = {0};

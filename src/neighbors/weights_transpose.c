@@ -108,7 +108,7 @@ static ferry_status make_room(ferry_transpose *out, const int64_t *count, int64_
     FERRY_TRY(ferry_alloc(&out->filled, deal->mine));
     FERRY_TRY(ferry_alloc(&out->start, deal->row[deal->mine] + 1));
     for (int64_t b = 0; b < deal->mine; b++) {
-        length[b] = count[deal->rank + b * deal->size];
+        length[b] = count ? count[deal->rank + b * deal->size] : 0;
         out->bucket[b + 1] = out->bucket[b] + length[b];
     }
     const int64_t all = out->bucket[deal->mine];
@@ -316,10 +316,12 @@ void ferry_transpose_close(ferry_transpose *transpose)
     *transpose = (ferry_transpose){0};
 }
 
-ferry_status ferry_transpose_block(const ferry_edge **edges, ferry_transpose *t, int64_t round)
+ferry_status ferry_transpose_block(const ferry_edge **edges, const int64_t **start, ferry_transpose *t, int64_t round)
 {
     *edges = t->held;
+    *start = t->start;
     if (round >= t->deal.mine) return FERRY_OK;
+    *start = t->start + t->deal.row[round];
     const int64_t count = t->bucket[round + 1] - t->bucket[round];
     if (t->held) *edges = t->held + t->bucket[round];
     if (t->held || count == 0) return FERRY_OK;

@@ -6,8 +6,9 @@
  *   sigma >= 1e-3 times the mean distance of the row (of all rows where rho = 0)
  *   w     = 1 where d <= rho, else exp(-(d - rho) / sigma)
  *
- * The bisection is followed step by step: its end within the tolerance is part of the answer. Float and double are used
- * where umap-learn has them. Where fewer neighbours exist, n counts those that do. */
+ * The steps of the bisection are part of the answer, for it ends within the tolerance: they are followed one by one.
+ * The sum grows with sigma, so where Newton's method has found the root, a step far from it needs no sum: its side is
+ * known. Float and double are used where umap-learn has them. Where fewer neighbours exist, n counts those that do. */
 #include "weights_impl.h"
 #include <float.h>
 #include <math.h>
@@ -15,25 +16,50 @@
 #define STEPS     64
 #define TOLERANCE 1e-5
 #define LEAST     1e-3
+#define NEWTON    12
 
-/* Columns from `first` on; d [count] */
-static double memberships(const float *d, int first, int count, float rho, double sigma)
+/* Columns from `first` on; slope: of the sum by sigma. */
+static double memberships(double *slope, const float *d, int first, int count, float rho, double sigma)
 {
-    double sum = 0;
+    double sum = 0, moment = 0;
     for (int j = first; j < count; j++) {
         const float beyond = d[j] - rho;
-        sum += beyond > 0 ? exp(-((double)beyond / sigma)) : 1;
+        const double x = (double)beyond / sigma, w = beyond > 0 ? exp(-x) : 1;
+        sum += w;
+        if (beyond > 0) moment += w * x;
     }
+    *slope = moment / sigma;
     return sum;
+}
+
+/* Where the sum is the target, and farther than *near from it the sum is not within the tolerance; NAN: not found. */
+static double find_root(double *near, const float *d, int first, int count, float rho, double target)
+{
+    double sigma = count > first ? (d[count - 1] - rho) / 2 : 0;
+    for (int step = 0; step < NEWTON && sigma > 0; step++) {
+        double slope;
+        const double over = memberships(&slope, d, first, count, rho, sigma) - target;
+        if (!(slope > 0)) break;
+        *near = 8 * TOLERANCE / slope;
+        if (fabs(over) < TOLERANCE / 8) return *near < sigma / 64 ? sigma : NAN;
+        const double next = sigma - over / slope;
+        sigma = next > sigma / 4 ? (next < 4 * sigma ? next : 4 * sigma) : sigma / 4;
+    }
+    return NAN;
 }
 
 static double bisect(const float *d, int first, int count, float rho, double target)
 {
-    double low = 0, high = FLT_MAX, sigma = 1;
+    double low = 0, high = FLT_MAX, sigma = 1, near = 0;
+    const double root = find_root(&near, d, first, count, rho, target);
     for (int step = 0; step < STEPS; step++) {
-        const double sum = memberships(d, first, count, rho, sigma);
-        if (fabs(sum - target) < TOLERANCE) break;
-        if (sum > target) {
+        double over = sigma - root, slope;
+        if (!(fabs(over) > near))
+            over = memberships(&slope, d, first, count, rho, sigma) - target;
+        else
+            over = over > 0 ? 1 : -1;
+        if (fabs(over) < TOLERANCE) break;
+        if (over > 0) {
             high = sigma;
             sigma = (low + high) / 2;
         } else {
