@@ -7,7 +7,7 @@ foreach(room IN ITEMS mpi io)
   install(DIRECTORY ${PROJECT_SOURCE_DIR}/${room}/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/cellferry/${room}
     FILES_MATCHING PATTERN "*.h" PATTERN "*_impl.h" EXCLUDE)
 endforeach()
-foreach(part IN ITEMS kernels transport)
+foreach(part IN ITEMS kernels math transport neighbors)
   install(DIRECTORY ${PROJECT_SOURCE_DIR}/src/${part}/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/cellferry/${part}
     FILES_MATCHING PATTERN "*.h" PATTERN "*_impl.h" EXCLUDE)
 endforeach()
@@ -32,7 +32,8 @@ install(EXPORT cellferry NAMESPACE cellferry:: FILE cellferryTargets.cmake DESTI
 configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/cellferryConfig.cmake.in ${PROJECT_BINARY_DIR}/cellferryConfig.cmake
   INSTALL_DESTINATION ${package} NO_SET_AND_CHECK_MACRO)
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/cellferryConfigVersion.cmake COMPATIBILITY SameMinorVersion)
-install(FILES ${PROJECT_BINARY_DIR}/cellferryConfig.cmake ${PROJECT_BINARY_DIR}/cellferryConfigVersion.cmake DESTINATION ${package})
+install(FILES ${PROJECT_BINARY_DIR}/cellferryConfig.cmake ${PROJECT_BINARY_DIR}/cellferryConfigVersion.cmake
+  ${CMAKE_CURRENT_LIST_DIR}/algebra.cmake DESTINATION ${package})
 
 # pkg-config: the MPI that it was built with, as its own package where it has one, else by its flags.
 find_package(PkgConfig)
@@ -60,7 +61,7 @@ endif()
 # A static library does not bring what it uses: pkg-config --static does.
 set(pc_static "")
 if(NOT BUILD_SHARED_LIBS)
-  string(JOIN " " pc_static ${HDF5_C_LIBRARIES} ${OpenMP_C_FLAGS} -lm)
+  string(JOIN " " pc_static ${HDF5_C_LIBRARIES} ${SCALAPACK_LIBRARY} ${LAPACK_LIBRARIES} ${OpenMP_C_FLAGS} -lm)
 endif()
 file(RELATIVE_PATH pc_up "${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig" "${CMAKE_INSTALL_PREFIX}")
 string(REGEX REPLACE "/$" "" pc_up "${pc_up}")

@@ -5,7 +5,8 @@
 set -euo pipefail
 what=${1:-run}
 
-needed=(gcc libc6-dev cmake ninja-build pkg-config libopenmpi-dev openmpi-bin libhdf5-openmpi-dev hdf5-tools gnuplot-nox)
+needed=(gcc libc6-dev cmake ninja-build pkg-config libopenmpi-dev openmpi-bin libhdf5-openmpi-dev hdf5-tools
+    libscalapack-openmpi-dev libopenblas-openmp-dev gnuplot-nox)
 extras=()
 case $what in
 run) ;;

@@ -1,0 +1,16 @@
+# ScaLAPACK (BLACS is in it), LAPACK and BLAS as cellferry::algebra: for the build, and for who uses a static library.
+# Not by find_package(scalapack): the configuration that Debian ships names a file that is not there, and stops.
+if(NOT TARGET cellferry::algebra)
+  if("${MPI_C_INCLUDE_DIRS};${MPI_C_LIBRARIES}" MATCHES "mpich")
+    find_library(SCALAPACK_LIBRARY NAMES scalapack-mpich scalapack)
+  else()
+    find_library(SCALAPACK_LIBRARY NAMES scalapack-openmpi scalapack)
+  endif()
+  find_package(LAPACK QUIET)
+  if(NOT SCALAPACK_LIBRARY OR NOT LAPACK_FOUND)
+    message(FATAL_ERROR "no ScaLAPACK for this MPI, or no LAPACK (ScaLAPACK: ${SCALAPACK_LIBRARY}, LAPACK: ${LAPACK_LIBRARIES}): install libscalapack-openmpi-dev and libopenblas-openmp-dev on Debian, or name them by -DSCALAPACK_LIBRARY=... and -DLAPACK_LIBRARIES=... (32-bit integers)")
+  endif()
+  mark_as_advanced(SCALAPACK_LIBRARY)
+  add_library(cellferry::algebra INTERFACE IMPORTED)
+  set_target_properties(cellferry::algebra PROPERTIES INTERFACE_LINK_LIBRARIES "${SCALAPACK_LIBRARY};${LAPACK_LIBRARIES}")
+endif()
