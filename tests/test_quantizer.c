@@ -81,6 +81,32 @@ static void ranges(const ferry_world *world)
     ferry_matrix_close(&m);
 }
 
+/* Points of a file: the kept cells' representation. */
+static void points_of_file(const ferry_world *world)
+{
+    char path[1024];
+    const char *folder = getenv("FERRY_TEST_DATA");
+    snprintf(path, sizeof path, "%s/oracle/neighbors_self.h5ad", folder ? folder : "tests");
+    const ferry_population_options options = {.path = path, .rep = "X_emb"};
+    ferry_population population;
+    ferry_points points;
+    ferry_matrix all = {0}, part = {0};
+    CHECK(ferry_population_open(&population, world, &options) == FERRY_OK);
+    ferry_points_of(&points, &population);
+    CHECK(points.cells == 250 && points.dim == 12 && strstr(points.name, "neighbors_self.h5ad: obsm/X_emb"));
+    CHECK(points.read(points.self, &all, world, 0, 250) == FERRY_OK);
+    CHECK(points.read(points.self, &part, world, 10 * world->rank, 30) == FERRY_OK);
+    CHECK(!memcmp(part.f, all.f + 120 * world->rank, 30 * 12 * sizeof(float)));
+    ferry_quantizer q;
+    const ferry_train_options small = {.lists = 9};
+    CHECK(ferry_quantizer_train(&q, world, &points, FERRY_COSINE, kernels, &small) == FERRY_OK);
+    CHECK(q.list.count == 9 && q.trained == 250);
+    ferry_quantizer_close(&q, world);
+    ferry_matrix_close(&all);
+    ferry_matrix_close(&part);
+    ferry_population_close(&population);
+}
+
 static void same_quantizer(const ferry_quantizer *a, const ferry_quantizer *b)
 {
     const size_t row = DIM * sizeof(float);
@@ -350,6 +376,7 @@ int main(int argc, char **argv)
     scans = ferry_scans_of(kernels);
     ferry_log_level(FERRY_QUIET);
     ranges(&world);
+    points_of_file(&world);
     same_for_all(&world, &alone);
     tiny(&world);
     angles(&world);
