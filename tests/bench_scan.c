@@ -1,0 +1,243 @@
+/* A developer's benchmark, no test: bench_scan [rows [table]] prints, for each table of this CPU, pairs per core-second
+ * of a scan of so many rows, which lie in the cache, by the queries in a panel: where almost nothing passes a
+ * threshold, and as a search does it, from no threshold on (with k = 30). Its share of dim + 0 multiply-adds per pair
+ * at the rate that the registers reach in the same run. Then settle, nearest, visit, row_kth. CPU time. */
+#include "kernels/scan.h"
+#include "mpi/memory.h"
+#include "mpi/shard.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
+#define ROWS    FERRY_SOURCE_UNIT
+#define COLUMNS FERRY_TARGET_UNIT
+#define ROOM    FERRY_CANDIDATE_ROOM
+enum { CHAIN = 50000, NEIGHBORS = 30 };
+
+static double cpu_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+static double chains_scalar(void)
+{
+    float sum[12] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}, x = 1.0001f, y = 0.9f;
+    for (int n = 0; n < CHAIN; n++) {
+        __asm__ volatile("" : "+m"(x), "+m"(y));
+        for (int i = 0; i < 12; i++) sum[i] += x * y;
+    }
+    for (int i = 0; i < 12; i++) __asm__ volatile("" ::"m"(sum[i]));
+    return 12.0 * CHAIN;
+}
+#ifdef __x86_64__
+__attribute__((target("avx2,fma"))) static double chains_avx2(void)
+{
+    __m256 sum[12], x = _mm256_set1_ps(1.0001f), y = _mm256_set1_ps(0.9f);
+    for (int i = 0; i < 12; i++) sum[i] = _mm256_set1_ps((float)i);
+    for (int n = 0; n < CHAIN; n++) {
+        __asm__ volatile("" : "+x"(x), "+x"(y));
+        _Pragma("GCC unroll 12") for (int i = 0; i < 12; i++) sum[i] = _mm256_fmadd_ps(x, y, sum[i]);
+    }
+    for (int i = 0; i < 12; i++) __asm__ volatile("" ::"x"(sum[i]));
+    return 12.0 * CHAIN * 8;
+}
+__attribute__((target("avx512f"))) static double chains_avx512(void)
+{
+    __m512 sum[12], x = _mm512_set1_ps(1.0001f), y = _mm512_set1_ps(0.9f);
+    for (int i = 0; i < 12; i++) sum[i] = _mm512_set1_ps((float)i);
+    for (int n = 0; n < CHAIN; n++) {
+        __asm__ volatile("" : "+v"(x), "+v"(y));
+        _Pragma("GCC unroll 12") for (int i = 0; i < 12; i++) sum[i] = _mm512_fmadd_ps(x, y, sum[i]);
+    }
+    for (int i = 0; i < 12; i++) __asm__ volatile("" ::"v"(sum[i]));
+    return 12.0 * CHAIN * 16;
+}
+#endif
+/* multiply-adds per second, the best of some short runs */
+static double lanes_per_second(const ferry_kernels *k)
+{
+    double best = 0;
+    for (int n = 0; n < 40; n++) {
+        double start = cpu_seconds(), lanes;
+#ifdef __x86_64__
+        lanes = k->level == 2 ? chains_avx512() : k->level == 1 ? chains_avx2() : chains_scalar();
+#else
+        lanes = chains_scalar();
+#endif
+        best = fmax(best, lanes / (cpu_seconds() - start));
+    }
+    (void)k;
+    return best;
+}
+
+static uint64_t seed = 1;
+static float normal(void) /* nearly: a sum of four uniform numbers */
+{
+    double sum = 0;
+    for (int i = 0; i < 4; i++) {
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        sum += (double)(int64_t)seed * 0x1p-63;
+    }
+    return (float)sum;
+}
+static void *room_of(int64_t bytes)
+{
+    char *out = NULL;
+    if (ferry_alloc(&out, bytes) != FERRY_OK) exit(1);
+    return out;
+}
+static float *floats(int64_t count)
+{
+    return room_of(count * (int64_t)sizeof(float));
+}
+
+typedef struct bench {
+    const ferry_kernels *k;
+    const ferry_scans *scans;
+    int64_t units;
+    int dim;
+    bool fresh; /* as in a search: from no threshold on */
+    float *x, *y, *beta, *scores, *gap, *radius, *norm, *distance, *bound, norm2[ROWS], alpha[ROWS];
+    int32_t query[ROWS], *list;
+    ferry_candidates c;
+    ferry_scan scan;
+    double sink;
+} bench;
+
+static void bench_open(bench *b, const ferry_kernels *k, int dim, int64_t units)
+{
+    const int64_t columns = units * COLUMNS;
+    *b = (bench){.k = k, .scans = ferry_scans_of(k), .units = units, .dim = dim};
+    float *rows = floats(columns * dim), queries[ROWS * 512];
+    b->x = floats(ROWS * (int64_t)dim), b->y = floats(columns * dim), b->beta = floats(columns);
+    b->scores = floats(columns * ROWS), b->gap = floats(columns), b->radius = floats(columns);
+    b->norm = floats(columns), b->distance = floats(columns + 16), b->bound = floats(columns + 16);
+    b->list = room_of((columns + 16) * (int64_t)sizeof(int32_t));
+    for (int64_t i = 0; i < columns * dim; i++) rows[i] = normal();
+    for (int i = 0; i < ROWS * dim; i++) queries[i] = normal();
+    for (int64_t j = 0; j < columns; j++) {
+        for (int d = 0; d < dim; d++) b->beta[j] -= rows[j * dim + d] * rows[j * dim + d] / 2;
+        b->norm[j] = sqrtf(-2 * b->beta[j]), b->gap[j] = b->norm[j], b->radius[j] = 0.5f * b->norm[j];
+    }
+    for (int64_t u = 0; u < units; u++)
+        k->pack_columns(b->y + u * COLUMNS * dim, rows + u * COLUMNS * dim, COLUMNS, dim);
+    k->pack_rows(b->x, queries, ROWS, dim);
+    for (int i = 0; i < ROWS; i++) {
+        b->query[i] = i;
+        for (int d = 0; d < dim; d++) b->norm2[i] += queries[i * dim + d] * queries[i * dim + d];
+    }
+    b->c = (ferry_candidates){.k = NEIGHBORS, .dim = dim, .queries = ROWS, .norm2 = b->norm2};
+    b->c.distance2 = floats(ROWS * ROOM), b->c.position = room_of(ROWS * ROOM * (int64_t)sizeof(uint32_t));
+    b->c.count = room_of(ROWS * (int64_t)sizeof(int32_t)), b->c.threshold = floats(ROWS), b->c.radius = floats(ROWS);
+    b->scan = (ferry_scan){.x = b->x, .query = b->query, .units = units, .y = b->y, .beta = b->beta};
+    const ferry_tile tile = {.dim = dim, .units = units, .x = b->x, .y = b->y, .alpha = b->alpha, .beta = b->beta};
+    k->scores(b->scores, &tile);
+    free(rows);
+}
+static void bench_close(bench *b)
+{
+    free(b->x), free(b->y), free(b->beta), free(b->scores), free(b->gap), free(b->radius), free(b->norm);
+    free(b->distance), free(b->bound), free(b->list);
+    free(b->c.distance2), free(b->c.position), free(b->c.count), free(b->c.threshold), free(b->c.radius);
+}
+static void forget(bench *b, float threshold)
+{
+    for (int i = 0; i < ROWS; i++) b->c.count[i] = 0, b->c.threshold[i] = threshold, b->c.radius[i] = INFINITY;
+}
+
+static void run_scan(bench *b)
+{
+    if (b->fresh) forget(b, -INFINITY);
+    b->scans->scan(&b->c, &b->scan);
+}
+static void run_settle(bench *b) /* rooms of 128, each once per row of a panel */
+{
+    for (int i = 0; i < ROWS; i++) {
+        for (int j = 0; j < 128; j++) b->c.distance2[i * ROOM + j] = b->norm[(i * 37 + j) % (b->units * COLUMNS)];
+        b->c.count[i] = 128;
+        b->scans->settle(&b->c, i);
+    }
+}
+static void run_nearest(bench *b)
+{
+    float best[ROWS], second[ROWS];
+    int32_t index[ROWS];
+    const ferry_tile tile = {
+        .dim = b->dim, .units = b->units, .x = b->x, .y = b->y, .alpha = b->alpha, .beta = b->beta};
+    b->scans->nearest(best, index, second, &tile);
+    b->sink += (double)best[0];
+}
+static void run_visit(bench *b)
+{
+    const ferry_visits v = {.dim = b->dim,
+                            .units = b->units,
+                            .scores = b->scores,
+                            .gap = b->gap,
+                            .radius = b->radius,
+                            .norm = b->norm,
+                            .bisector = true};
+    for (int i = 0; i < ROWS; i++)
+        b->sink += (double)b->scans->visit(b->list, b->distance, b->bound, &v, i, b->norm2[i], 0.3f * b->norm2[i],
+                                           0.25f * b->norm[i]);
+}
+static void run_kth(bench *b)
+{
+    for (int i = 0; i < ROWS; i++) b->sink += (double)b->scans->row_kth(b->scores, i, b->units, 64);
+}
+
+/* Calls per core-second: the best of short pieces in about 60 ms. */
+static double rate(bench *b, void (*run)(bench *))
+{
+    double best = 0, end = cpu_seconds() + 0.06;
+    while (cpu_seconds() < end) {
+        const double start = cpu_seconds();
+        for (int n = 0; n < 4; n++) run(b);
+        best = fmax(best, 4 / (cpu_seconds() - start));
+    }
+    return best;
+}
+
+static void bench_table(const ferry_kernels *k, int64_t units)
+{
+    static const int dims[] = {30, 50}, rows[] = {4, 8, 12, 16, 24};
+    bench b;
+    printf("%s\n", k->name);
+    for (int d = 0; d < 2; d++) {
+        bench_open(&b, k, dims[d], units);
+        for (int fresh = 0; fresh < 2; fresh++)
+            for (int r = 0; r < 5; r++) {
+                double lanes = lanes_per_second(k), pairs = (double)rows[r] * (double)units * COLUMNS;
+                b.scan.rows = rows[r], b.fresh = fresh;
+                forget(&b, 1e30f);
+                pairs *= rate(&b, run_scan);
+                lanes = fmax(lanes, lanes_per_second(k));
+                run_scan(&b);
+                printf("  dim %3d  %2d queries, %-22s %6.3f G pairs  %3.0f %% of %.0f G multiply-adds\n", dims[d],
+                       rows[r], fresh ? "from no threshold on" : "nothing passes", 1e-9 * pairs,
+                       100 * pairs * dims[d] / lanes, 1e-9 * lanes);
+            }
+        b.c.kept = 0, run_scan(&b);
+        printf("  dim %3d  kept per query %.0f of %lld\n", dims[d], (double)b.c.kept / ROWS,
+               (long long)units * COLUMNS);
+        const double panels = (double)ROWS * (double)units * COLUMNS;
+        printf("  dim %3d  nearest %.3f G pairs, visit %.3f, row_kth %.3f, settle %.0f ns\n", dims[d],
+               1e-9 * panels * rate(&b, run_nearest), 1e-9 * panels * rate(&b, run_visit),
+               1e-9 * panels * rate(&b, run_kth), 1e9 / ROWS / rate(&b, run_settle));
+        bench_close(&b);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    const int64_t rows = argc > 1 ? atoll(argv[1]) : 1024;
+    const char *only = argc > 2 ? argv[2] : "";
+    char names[64];
+    snprintf(names, sizeof names, "%s", ferry_kernels_names());
+    for (char *rest = names, *name; (name = strtok_r(rest, " ", &rest));)
+        if (strstr(name, only)) bench_table(ferry_kernels_find(name), (rows + COLUMNS - 1) / COLUMNS);
+    return 0;
+}
