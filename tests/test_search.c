@@ -303,6 +303,182 @@ static void real_cells(const ferry_world *world)
     ferry_population_close(&population);
 }
 
+/* --- what is approximate --- */
+
+/* Of all rows of all ranks, in any order. */
+static int64_t fingerprint(ferry_graph *graph, const ferry_world *world)
+{
+    uint64_t sum = 0;
+    for (int64_t t = 0; t < graph->rounds; t++) {
+        ferry_graph_block block;
+        CHECK(ferry_graph_take(&block, graph, t) == FERRY_OK);
+        for (int64_t i = 0; i < block.rows * graph->k; i++) {
+            uint32_t bits;
+            memcpy(&bits, &block.distance[i], sizeof bits);
+            sum +=
+                ferry_random_bits((uint64_t)(block.first * graph->k + i), (uint64_t)block.cell[i] << 32 | bits) >> 24;
+        }
+    }
+    return ferry_total(world, (int64_t)sum);
+}
+
+typedef struct outcome {
+    int64_t sum;
+    ferry_search_counts counts;
+} outcome;
+static outcome outcome_of(const ferry_world *world, set *queries, set *reference, how h)
+{
+    search s;
+    ferry_graph graph = {0};
+    outcome o = {0};
+    CHECK(open_search(&s, world, queries, reference, h) == FERRY_OK);
+    CHECK(graph_of(&graph, &o.counts, world, &s) == FERRY_OK);
+    o.sum = fingerprint(&graph, world);
+    ferry_graph_close(&graph);
+    close_search(&s, world);
+    return o;
+}
+static void same_outcome(const outcome *a, const outcome *b)
+{
+    CHECK(a->sum == b->sum);
+    CHECK(!memcmp(&a->counts, &b->counts, sizeof a->counts));
+}
+
+/* One rank, in memory, one round against many ranks; threads; from disk with a small cache; many rounds. */
+static void same_for_all(const ferry_world *world, const ferry_world *alone)
+{
+    set a = mixture(world, 6000, 20, 15, 1, 110), b = mixture(world, 900, 20, 15, 1, 120);
+    const ferry_visit_rule rules[3] = {FERRY_VISIT_REACH, FERRY_VISIT_PROBES, FERRY_VISIT_EXACT};
+    int64_t sums[3];
+    for (int r = 0; r < 3; r++) {
+        how h = settled((how){.lists = 120, .self = r == 2, .rule = rules[r], .reach = 0.4, .probes = 4});
+        const outcome one = outcome_of(alone, &b, &a, h);
+        const outcome all = outcome_of(world, &b, &a, h);
+        same_outcome(&one, &all);
+        sums[r] = all.sum;
+        h.threads = 2;
+        h.memory = 1;
+        h.disk = r != 1; /* its own thread has a part of the queries and of the reference */
+        h.cache = ferry_lists_cache_least(20, 2);
+        const outcome small = outcome_of(world, &b, &a, h);
+        same_outcome(&one, &small);
+    }
+    CHECK(sums[0] != sums[1]);
+    free(a.values);
+    free(b.values);
+}
+
+/* Neighbours of `exact` that `found` has, of all ranks. */
+static int64_t common(ferry_graph *found, ferry_graph *exact, const ferry_world *world)
+{
+    int64_t sum = 0;
+    for (int64_t t = 0; t < exact->rounds; t++) {
+        ferry_graph_block x, y;
+        CHECK(ferry_graph_take(&x, exact, t) == FERRY_OK && ferry_graph_take(&y, found, t) == FERRY_OK);
+        for (int64_t i = 0; i < x.rows; i++)
+            for (int64_t n = 0; n < exact->k; n++)
+                for (int64_t m = 0; m < exact->k; m++) sum += x.cell[i * exact->k + n] == y.cell[i * exact->k + m];
+    }
+    return ferry_total(world, sum);
+}
+
+/* The setting that is found keeps its promise, and what is said about a setting is so: the sample may be all queries.
+ */
+static void recall_is_met(const ferry_world *world, const ferry_world *alone)
+{
+    set a = mixture(world, 6000, 20, 15, 1, 130), b = mixture(world, 1200, 20, 15, 1, 140);
+    const how h = settled((how){.k = 20, .lists = 120, .threads = 2});
+    const double wanted[3] = {0.8, 0.95, 0.995};
+    search s, one;
+    ferry_graph exact = {0};
+    ferry_search_counts counts;
+    CHECK(open_search(&s, world, &b, &a, h) == FERRY_OK);
+    CHECK(open_search(&one, alone, &b, &a, h) == FERRY_OK);
+    CHECK(graph_of(&exact, &counts, world, &s) == FERRY_OK);
+    double pairs = 0;
+    for (int i = 0; i < 3; i++) {
+        ferry_recall r, again, whole;
+        s.options.rule = FERRY_VISIT_EXACT;
+        CHECK(ferry_recall_tune(&r, world, &s.queries, &s.reference, &s.options, wanted[i], 400, 5) == FERRY_OK);
+        CHECK(ferry_recall_tune(&again, alone, &one.queries, &one.reference, &one.options, wanted[i], 400, 5) ==
+              FERRY_OK);
+        CHECK(r.rule == again.rule && r.reach == again.reach && r.probes == again.probes && r.mean == again.mean &&
+              r.pairs == again.pairs && r.quantile[0] == again.quantile[0] && r.below_half == again.below_half);
+        CHECK(r.rule != FERRY_VISIT_EXACT && r.sample == 400 && r.mean >= wanted[i] && r.mean < 1);
+        CHECK(r.pairs > pairs && r.quantile[0] <= r.quantile[1] && r.quantile[1] <= r.quantile[2]);
+        pairs = r.pairs;
+        for (int probes = 0; probes < 2; probes++) { /* as found, then by the other rule */
+            s.options.rule = r.rule;
+            s.options.reach = r.reach;
+            s.options.probes = r.probes;
+            if (probes) {
+                s.options.rule = r.rule == FERRY_VISIT_PROBES ? FERRY_VISIT_REACH : FERRY_VISIT_PROBES;
+                s.options.reach = 0.31;
+                s.options.probes = 3 + i;
+            }
+            ferry_graph graph = {0};
+            CHECK(graph_of(&graph, &counts, world, &s) == FERRY_OK);
+            const double got = (double)common(&graph, &exact, world) / (1200 * 20.0);
+            CHECK(ferry_recall_tune(&whole, world, &s.queries, &s.reference, &s.options, 0, 1200, 5) == FERRY_OK);
+            CHECK(fabs(whole.mean - got) < 1e-12);
+            if (fabs(whole.mean - got) >= 1e-12) fprintf(stderr, "%g said, %g found\n", whole.mean, got);
+            CHECK(probes || got > wanted[i] - 4 * 0.15 / 20); /* 400 queries, each off by 0.15 */
+            if (getenv("SEARCH_TALK") && world->rank == 0)
+                printf("recall %g: %s %g %lld, %g on the sample, %g on all; pairs %.4f, %.4f\n", wanted[i],
+                       s.options.rule == FERRY_VISIT_REACH ? "reach" : "probes", s.options.reach,
+                       (long long)s.options.probes, r.mean, got, whole.pairs,
+                       (double)counts.pairs / (1200.0 * (double)a.rows));
+            ferry_graph_close(&graph);
+        }
+    }
+    s.options.rule = FERRY_VISIT_EXACT;
+    ferry_recall r;
+    CHECK(ferry_recall_tune(&r, world, &s.queries, &s.reference, &s.options, 1.1, 50, 5) == FERRY_OK);
+    CHECK(r.rule == FERRY_VISIT_EXACT && r.mean == 1 && r.pairs > pairs);
+    ferry_graph_close(&exact);
+    close_search(&s, world);
+    close_search(&one, alone);
+    free(a.values);
+    free(b.values);
+}
+
+/* Every meeting fails once. */
+static void failures(const ferry_world *world)
+{
+    set a = mixture(world, 500, 8, 3, 1, 150);
+    search s;
+    ferry_search_counts counts;
+    CHECK(open_search(&s, world, &a, &a, settled((how){.self = true, .lists = 10})) == FERRY_OK);
+    bool clean = false;
+    for (int n = 1; n < 100 && !clean; n++) {
+        char text[32];
+        ferry_graph graph = {0};
+        ferry_recall r;
+        CHECK(ferry_graph_open(&graph, world, 500, 500, 15, true, 1 << 24, NULL) == FERRY_OK);
+        snprintf(text, sizeof text, "%d:%d", n, n % world->size);
+        setenv("FERRY_FAIL", text, 1);
+        ferry_status status = ferry_search(&graph, &counts, world, &s.reference, &s.reference, &s.options);
+        if (status == FERRY_OK)
+            status = ferry_recall_tune(&r, world, &s.reference, &s.reference, &s.options, 0.9, 50, 1);
+        clean = status == FERRY_OK;
+        unsetenv("FERRY_FAIL");
+        CHECK(ferry_max(world, status) == ferry_min(world, status));
+        CHECK(clean || n < 99);
+        ferry_graph_close(&graph);
+    }
+    CHECK(clean);
+    ferry_graph graph = {0};
+    CHECK(ferry_graph_open(&graph, world, 500, 500, 90, true, 1 << 24, NULL) == FERRY_OK);
+    s.options.k = 90;
+    CHECK(ferry_search(&graph, &counts, world, &s.reference, &s.reference, &s.options) == FERRY_E_ARG);
+    CHECK(strstr(ferry_error(), "1 to 89"));
+    s.options.k = 15;
+    CHECK(ferry_search(&graph, &counts, world, &s.reference, &s.reference, &s.options) == FERRY_E_ARG);
+    ferry_graph_close(&graph);
+    close_search(&s, world);
+    free(a.values);
+}
+
 int main(int argc, char **argv)
 {
     ferry_world world;
@@ -316,6 +492,12 @@ int main(int argc, char **argv)
     small_sets(&world);
     narrow_cone(&world);
     real_cells(&world);
+    ferry_world alone;
+    CHECK(ferry_world_split(&alone, &world, world.rank, 0) == FERRY_OK);
+    same_for_all(&world, &alone);
+    recall_is_met(&world, &alone);
+    failures(&world);
+    ferry_world_close(&alone);
     ferry_world_close(&world);
     return test_end();
 }

@@ -449,8 +449,7 @@ static double distance_of(const ferry_search_job *job, const float *query, const
                                                   : job->scans->distance2(query, row, job->dim);
 }
 
-/* places [count] ascending by position, the upper 32 bits; returns which of the two arrays has them. */
-static uint64_t *sort_places(uint64_t *places, uint64_t *spare, int64_t count)
+uint64_t *ferry_sort_places(uint64_t *places, uint64_t *spare, int64_t count)
 {
     uint64_t all = 0, any = ~(uint64_t)0;
     for (int64_t i = 0; i < count; i++) {
@@ -503,7 +502,7 @@ static ferry_status measure(ferry_searcher *s, int first, int end, uint64_t *pla
         for (int i = 0; i < s->found.count[q]; i++)
             places[count++] = (uint64_t)s->found.position[(int64_t)q * FERRY_CANDIDATE_ROOM + i] << 32 |
                               (uint64_t)q << 8 | (uint64_t)i;
-    const uint64_t *place = sort_places(places, spare, count);
+    const uint64_t *place = ferry_sort_places(places, spare, count);
     for (int64_t at = 0; at < count;) {
         const int64_t row = (int64_t)(place[at] >> 32), list = ferry_lists_of_row(reference, row);
         ferry_list_part part;

@@ -121,6 +121,9 @@ ferry_status ferry_searcher_load(ferry_searcher *searcher, const uint32_t *row, 
 ferry_status ferry_searcher_run(ferry_searcher *searcher, ferry_visit_rule rule);
 /* Local. Makes the visits that are collected. */
 ferry_status ferry_searcher_visit(ferry_searcher *searcher);
+/* Local. places [count] ascending by the upper 32 bits, equal ones in their order; returns which of the two arrays has
+ * them. */
+uint64_t *ferry_sort_places(uint64_t *places, uint64_t *spare, int64_t count);
 
 /* --- search_visits.c --- */
 
