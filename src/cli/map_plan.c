@@ -1,0 +1,204 @@
+/* map_plan.c - memory and phases of `cellferry map`; see map.h. The phases of the search are the library's
+ * (neighbors_plan.c); what follows, with q queries, n reference cells, k neighbours, P ranks, f = 1 - 1 / P:
+ *
+ *   weights   graph + what the kernel keeps; of one set each edge joins its reverse: sent f 16 k q, twice on disk
+ *   labels    4 bytes a reference cell and column of labels, 8 of numbers; sent f 12 (numbers f 16) k q a column;
+ *             written 8 q a column
+ *   values    8 bytes a reference cell and column of the embedding; sent f (8 + 8 w) k q, written 8 w q
+ *   layer     8 bytes a value of the reference; sent f 8 k q m and written 12 q min(k m, genes), m values a cell
+ *   presence  8 bytes a reference cell and group; sent f 24 k q, written 8 n a group */
+#include "map.h"
+#include "layout.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define BLOCKS ((int64_t)96 << 20) /* fetched rows and results on their way, and the writer */
+#define RATE   2e9                 /* bytes a second, on the network and into files */
+
+/* Bytes per rank of what is held of the reference beside the layer, on so many ranks. */
+static int64_t held_bytes(const map_job *job, int ranks)
+{
+    int64_t row = 8; /* its number in the file */
+    for (int k = 0; k < job->keys; k++) row += job->key[k].number ? 8 : 4;
+    return row * (job->reference->cells / ranks + 1);
+}
+
+static int64_t evaluated_bytes(const map_job *job, int ranks)
+{
+    return job->o->evaluate ? 16 * (job->query.cells / ranks + 1) : 0;
+}
+
+/* The widest embedding. */
+static int64_t widest(const map_job *job)
+{
+    int64_t most = 0;
+    for (int i = 0; i < job->o->obsm.count; i++) {
+        int dim = 0;
+        if (ferry_rep_dim(&dim, job->reference->file, job->o->obsm.text[i], 0) == FERRY_OK && dim > most) most = dim;
+    }
+    return most;
+}
+
+static void add_phase(map_job *job, const char *name, int64_t bytes, double sent, double written)
+{
+    ferry_neighbors_plan *plan = &job->plan;
+    if (plan->phases >= FERRY_NEIGHBORS_PHASES) return;
+    const int ranks = machine_of(job->program).ranks;
+    ferry_neighbors_phase *p = &plan->phase[plan->phases++];
+    memset(p, 0, sizeof *p);
+    (void)snprintf(p->name, sizeof p->name, "%s", name);
+    p->rows = (job->query.cells + ranks - 1) / ranks;
+    p->bytes = bytes;
+    p->sent_bytes = (int64_t)sent;
+    p->written_bytes = (int64_t)written;
+    p->seconds = (sent + written) / RATE + 1e-7 * (double)p->rows * job->search.k;
+    if (bytes > plan->bytes) plan->bytes = bytes;
+}
+
+/* The phases of a search, without those that write its graph. */
+static void keep_search(ferry_neighbors_plan *plan)
+{
+    int kept = 0;
+    for (int i = 0; i < plan->phases; i++) {
+        if (!strcmp(plan->phase[i].name, "write") || !strcmp(plan->phase[i].name, "graph")) continue;
+        plan->phase[kept++] = plan->phase[i];
+    }
+    plan->phases = kept;
+    plan->bytes = 0;
+    for (int i = 0; i < kept; i++)
+        if (plan->phase[i].bytes > plan->bytes) plan->bytes = plan->phase[i].bytes;
+}
+
+/* Local. base: bytes per rank before any work, with what is held already. */
+static ferry_status plan_search(map_job *job, int64_t base, int64_t lists)
+{
+    ferry_neighbors_sizes sizes = {.queries = job->query.cells,
+                                   .reference = job->reference->cells,
+                                   .dim = job->o->joint ? (int)job->o->components : job->query.dim,
+                                   .self = job->self,
+                                   .stored = job->o->search.index != NULL,
+                                   .lists = lists};
+    if (job->o->joint && !sizes.dim) sizes.dim = 50;
+    sizes_of_machine(&sizes, job->program, base);
+    FERRY_TRY(ferry_neighbors_layout(&job->plan, &sizes, &job->search));
+    keep_search(&job->plan);
+    if (!job->two_hops || job->self) return FERRY_OK;
+    sizes.queries = job->reference->cells;
+    sizes.reference = job->query.cells;
+    sizes.stored = false;
+    sizes.lists = 0;
+    FERRY_TRY(ferry_neighbors_layout(&job->back, &sizes, &job->search));
+    keep_search(&job->back);
+    if (job->back.bytes > job->plan.bytes) job->plan.bytes = job->back.bytes;
+    return FERRY_OK;
+}
+
+/* Without a search: where the given graph is kept. */
+static void plan_given(map_job *job, int64_t base)
+{
+    const int ranks = machine_of(job->program).ranks;
+    const int64_t all = ferry_graph_bytes(job->query.cells, job->search.k, ranks);
+    const int64_t least = ferry_graph_least(job->query.cells, job->search.k, ranks);
+    job->plan.graph_held = base + all + BLOCKS < job->program->memory;
+    job->plan.graph = job->plan.graph_held ? all : least;
+    job->plan.reference_held = job->plan.queries_held = true;
+    job->plan.batch = 0;
+}
+
+static void plan_phases(map_job *job, int64_t base, int64_t graphs)
+{
+    const int ranks = machine_of(job->program).ranks;
+    const double f = 1 - 1.0 / ranks, kq = (double)job->search.k * (double)job->query.cells;
+    const double q = (double)job->query.cells, n = (double)job->reference->cells;
+    const bool joins = job->self && (job->kernel.symmetrize || job->kernel.kernel == FERRY_UMAP);
+    const int64_t weights =
+        ferry_weights_bytes(job->query.cells, job->search.k, ranks, job->kernel.kernel, job->kernel.symmetrize);
+    const int64_t room = job->program->memory - base - graphs - BLOCKS;
+    const int64_t kept = base + graphs + (weights < room / 2 ? weights : room > 0 ? room / 2 : 0);
+    add_phase(job, "weights", kept, joins ? f * 16 * kq : 0, 0);
+    if (job->keys)
+        add_phase(job, "labels", kept + BLOCKS / 2 + evaluated_bytes(job, ranks), f * 12 * kq * job->keys,
+                  8 * q * job->keys);
+    const int64_t width = widest(job);
+    if (width)
+        add_phase(job, "values", kept + BLOCKS + 8 * width * (job->reference->cells / ranks + 1),
+                  f * (8 + 8.0 * (double)width) * kq, 8.0 * (double)width * q);
+    if (job->layer.count) {
+        const double mean =
+            (double)job->layer.bytes * job->world->size / sizeof(ferry_transfer_entry) / (n > 0 ? n : 1);
+        const double most = (double)job->layer.count, of_row = job->search.k * mean;
+        add_phase(job, "layer", kept + BLOCKS + job->layer.bytes * job->world->size / ranks,
+                  f * sizeof(ferry_transfer_entry) * kq * mean, 12 * q * (of_row < most ? of_row : most));
+    }
+    if (job->o->presence)
+        add_phase(job, "presence", kept + BLOCKS / 2 + 8 * (job->reference->cells / ranks + 1), f * 24 * kq, 8 * n);
+}
+
+static ferry_status check_layer(const map_job *job)
+{
+    char need[32], limit[32], layer[32];
+    if (job->plan.bytes <= job->program->memory) return FERRY_OK;
+    (void)ferry_size_text(need, (double)job->plan.bytes);
+    (void)ferry_size_text(limit, (double)job->program->memory);
+    (void)ferry_size_text(layer, (double)job->layer.bytes);
+    if (job->layer.bytes > job->program->memory / 4)
+        return ferry_fail(
+            FERRY_E_PLAN,
+            "the run needs %s per rank of --memory %s, %s of it for %s of the reference: take fewer genes "
+            "with --genes FILE (%lld now), more ranks, or a larger --memory",
+            need, limit, layer, job->layer.rep, (long long)job->layer.count);
+    return ferry_fail(FERRY_E_PLAN,
+                      "the run needs %s per rank of --memory %s: map fewer columns at a time, or use more ranks or a "
+                      "larger --memory",
+                      need, limit);
+}
+
+/* Local. */
+static ferry_status settle(map_job *job, int64_t base, int64_t lists)
+{
+    const int ranks = machine_of(job->program).ranks;
+    const int64_t held = held_bytes(job, ranks) - held_bytes(job, job->world->size);
+    base += held > 0 ? held : 0; /* --plan for fewer ranks than those that run */
+    if (job->o->neighbors)
+        plan_given(job, base);
+    else
+        FERRY_TRY(plan_search(job, base, lists));
+    int64_t graphs = job->plan.graph;
+    const int64_t other = job->plan.graph_held ? ferry_graph_bytes(job->reference->cells, job->search.k, ranks)
+                                               : ferry_graph_least(job->reference->cells, job->search.k, ranks);
+    if (!job->self && job->two_hops)
+        graphs += other + 2 * (job->back.graph > job->plan.graph ? job->back.graph : job->plan.graph);
+    else if (!job->self && !isnan(job->o->unknown_quantile))
+        graphs += other;
+    plan_phases(job, base, graphs);
+    job->room = job->program->memory - base - graphs - BLOCKS - job->layer.bytes - evaluated_bytes(job, ranks);
+    if (job->room < BLOCKS / 2) job->room = BLOCKS / 2;
+    job->kernel.memory = job->room / 2;
+    job->diffusion.memory = job->room / 2;
+    return check_layer(job);
+}
+
+ferry_status map_settle(map_job *job)
+{
+    const ferry_world *world = job->world;
+    int64_t rows = 0, lists = 0;
+    int dim = job->query.dim;
+    ferry_search_metric metric = job->search.metric;
+    if (job->o->search.index) {
+        FERRY_TRY(ferry_index_peek(&rows, &lists, &dim, &metric, world, job->o->search.index));
+        if (!job->o->search.metric) job->search.metric = metric;
+    }
+    const int64_t base = ferry_max(world, ferry_usage_now().pss);
+    FERRY_TRY(ferry_agree(world, settle(job, base, lists)));
+    neighbors_plan_record(&job->program->figures, &job->plan, job->program);
+    return FERRY_OK;
+}
+
+void map_describe(const map_job *job)
+{
+    if (job->world->rank != 0 || job->o->common.json) return;
+    input_print(job->self ? "cells" : "query", &job->query);
+    if (!job->self) input_print("reference", &job->other);
+    neighbors_plan_print(&job->plan, job->program);
+}
