@@ -4,6 +4,7 @@
 #include "lists_build_impl.h"
 #include "mpi/exchange.h"
 #include "mpi/log.h"
+#include "mpi/stage.h"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -448,6 +449,7 @@ static ferry_status build(ferry_lists_build_state *b)
     FERRY_TRY(assign_all(b));
     FERRY_TRY(head(b));
     cut_lists(b);
+    ferry_stage_begin("place"); /* the second pass over the points: a stage of its own */
     return b->options->held ? place_all_held(b) : ferry_lists_spill(b);
 }
 

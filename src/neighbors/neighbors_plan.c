@@ -14,7 +14,7 @@
  * and the reference goes.
  *
  * Bytes of all ranks:
- *   train    read n B;                  sent f 64 L (4 + 4 d) + 2 P 4 d L
+ *   train    read n B;                  sent f (64 L (4 + 4 d) + (128 s + s + L) 4 d)
  *   assign   read n B + q B;            sent 32 L P for each side
  *   place    read n B + q B, nothing where rows are kept from assign; sent f R (n + q); on disk written 2 R n, read R n
  *   tune     on disk read: the lists that the sample needs
@@ -32,8 +32,10 @@
 #define SLAB         ((int64_t)32 << 20)  /* of one read of rows, at most */
 #define MOST_WORK    ((int64_t)256 << 20) /* more than this in buffers of the search makes nothing faster */
 #define SAMPLE       64                   /* rows a list that the lists are trained on */
-#define TUNED        1000                 /* queries that are searched exactly when a setting is found */
-#define SUPERS_BEST  4                    /* super-cells that a row's list is looked for in */
+#define SUPER_SAMPLE 128                  /* rows a super-cell that level 1 is trained on */
+#define SAMPLE_LEAST 8
+#define TUNED        1000 /* queries that are searched exactly when a setting is found */
+#define SUPERS_BEST  4    /* super-cells that a row's list is looked for in */
 #define EXACT_LISTS  4096
 #define FLOPS        4e10 /* of one rank's core in a second */
 #define DISK_RATE    1e9  /* bytes a second, all ranks of a node */
@@ -65,7 +67,7 @@ static numbers numbers_of(const ferry_neighbors_sizes *sizes, const ferry_neighb
 {
     numbers x = {.sizes = sizes, .o = o, .n = sizes->reference, .d = sizes->dim};
     x.q = sizes->self ? 0 : sizes->queries;
-    x.rows = sizes->self ? sizes->reference : sizes->queries;
+    x.rows = sizes->index ? 0 : sizes->self ? sizes->reference : sizes->queries;
     x.lists = sizes->stored ? sizes->lists : o->lists ? o->lists : ferry_lists_wanted(x.n);
     x.lists = larger(1, smaller(x.lists, x.n));
     x.p = (sizes->ranks + sizes->nodes - 1) / sizes->nodes;
@@ -92,6 +94,13 @@ static int64_t build_least(const numbers *x, int64_t rows, int64_t row)
     return numbers_here + smaller(all, 4 * numbers_here + ((int64_t)4 << 20));
 }
 
+/* Training shrinks its sample, and says so, down to a few rows for each list. */
+static int64_t train_least(const numbers *x)
+{
+    if (x->sizes->stored) return 0;
+    return ferry_train_bytes(x->lists, x->sizes->dim, smaller(x->n, SAMPLE_LEAST * x->lists), x->sizes->ranks);
+}
+
 /* Bytes of a side and of the graph in the search. */
 typedef struct form {
     bool reference, queries, graph; /* held */
@@ -112,7 +121,7 @@ static int64_t graph_bytes(const numbers *x, bool held)
 
 static int64_t work_least(const numbers *x)
 {
-    return ferry_search_least(x->sizes->dim, x->o->k, x->lists, x->o->threads);
+    return x->sizes->index ? 0 : ferry_search_least(x->sizes->dim, x->o->k, x->lists, x->o->threads);
 }
 
 static int64_t search_bytes(const numbers *x, form f)
@@ -149,7 +158,7 @@ static int64_t write_bytes(const numbers *x, form f)
 
 static int64_t form_bytes(const numbers *x, form f)
 {
-    return larger(search_bytes(x, f), larger(place_bytes(x, f), write_bytes(x, f)));
+    return larger(larger(search_bytes(x, f), x->fixed + train_least(x)), larger(place_bytes(x, f), write_bytes(x, f)));
 }
 
 /* In this order the first that fits is taken. A reference on disk whose cache would get less than a quarter of it,
@@ -195,6 +204,7 @@ static void share_out(ferry_neighbors_plan *out, const numbers *x, form f)
     out->reference_held = f.reference;
     out->queries_held = x->q ? f.queries : f.reference;
     out->graph_held = f.graph;
+    out->train = x->o->memory - x->fixed;
     out->build = x->o->memory - x->fixed - reference - queries;
     out->work = work_least(x) + smaller(MOST_WORK, disk ? search / 4 : search / 2);
     out->graph = graph_bytes(x, f.graph) + (f.graph ? 0 : smaller(left / 8, (int64_t)64 << 20));
@@ -247,9 +257,11 @@ static void add_train(ferry_neighbors_plan *out, const numbers *x)
 {
     const double sample = (double)smaller(x->n, SAMPLE * x->lists), supers = sqrt((double)x->lists);
     const int64_t bytes = ferry_train_bytes(x->lists, x->sizes->dim, (int64_t)sample, x->sizes->ranks);
-    ferry_neighbors_phase *phase = add_phase(out, "train", per_rank(x, x->n), x->fixed + smaller(bytes, out->build));
+    ferry_neighbors_phase *phase = add_phase(out, "train", per_rank(x, x->n), x->fixed + smaller(bytes, out->train));
     phase->read_bytes = x->n * x->reference_row;
-    phase->sent_bytes = rounded(x->leaves * sample * (4 + 4 * (double)x->d));
+    const double few = fmin(sample, SUPER_SAMPLE * supers); /* of level 1, gathered on rank 0 */
+    phase->sent_bytes =
+        rounded(x->leaves * (sample * (4 + 4 * (double)x->d) + (few + supers + (double)x->lists) * 4 * (double)x->d));
     phase->flops = pair_flops(x, sample * (supers + 5 * (double)x->lists / supers));
 }
 
@@ -364,8 +376,10 @@ ferry_status ferry_neighbors_layout(ferry_neighbors_plan *out, const ferry_neigh
     share_out(out, &x, f);
     if (!sizes->stored) add_train(out, &x);
     add_build(out, &x);
-    add_search(out, &x);
-    add_write(out, &x);
+    if (!sizes->index) {
+        add_search(out, &x);
+        add_write(out, &x);
+    }
     finish_phases(out, &x);
     return FERRY_OK;
 }
