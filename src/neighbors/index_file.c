@@ -352,10 +352,10 @@ static ferry_status read_origin(ferry_index *out, ferry_stored *stored)
     if (!ferry_stored_has(stored, "input")) return FERRY_OK;
     FERRY_TRY(ferry_stored_attribute_text(&given, stored, "input", "path"));
     FERRY_TRY(ferry_stored_attribute_text(&whole, stored, "input", "absolute_path"));
-    FERRY_TRY(ferry_stored_attribute_text(&out->rep, stored, "input", "rep"));
+    FERRY_TRY(ferry_stored_attribute_text(&out->rep, stored, "/", "rep"));
     FERRY_TRY(ferry_stored_attribute_text(&out->where, stored, "input", "where"));
     FERRY_TRY(ferry_stored_attribute_text(&print, stored, "input", "fingerprint"));
-    FERRY_TRY(ferry_stored_attribute_number(&dims, stored, "input", "dims"));
+    FERRY_TRY(ferry_stored_attribute_number(&dims, stored, "/", "dims"));
     out->dims = dims >= 0 && dims <= INT32_MAX ? (int)dims : 0;
     out->fingerprint = strtoull(print, NULL, 16);
     return find_input(out, given, whole);
