@@ -297,9 +297,9 @@ static void check_origin(const ferry_world *world, const ferry_population *cells
     CHECK(ferry_population_names(&want, world, cells, 3, 4) == FERRY_OK);
     CHECK(names.count == 4 && want.count == 4);
     for (int i = 0; i < 4; i++) CHECK(!strcmp(ferry_name(&names, i), ferry_name(&want, i)));
-    CHECK(ferry_index_names(&names, path, cells->cells, 1) == FERRY_E_FILE);
     ferry_names_close(&want);
     ferry_names_close(&names);
+    CHECK(ferry_index_names(&names, path, cells->cells, 1) == FERRY_E_FILE);
     ferry_matrix_close(&all);
     ferry_index_close(&index, world);
 }

@@ -288,7 +288,7 @@ int main(int argc, char **argv)
     ferry_world world;
     ferry_world_open(&world, MPI_COMM_WORLD);
     static const problem problems[] = {
-        {3000, 40, 1, FERRY_EUCLIDEAN}, {3000, 33, 200, FERRY_COSINE}, {20000, 2, 1, FERRY_EUCLIDEAN},
+        {3000, 40, 1, FERRY_EUCLIDEAN}, {3000, 33, 200, FERRY_COSINE}, {12000, 2, 1, FERRY_EUCLIDEAN},
         {9000, 1, 9000, FERRY_COSINE},  {1, 4, 1, FERRY_EUCLIDEAN},    {2, 70, 1, FERRY_COSINE},
         {64, 7, 1, FERRY_EUCLIDEAN},
     };
