@@ -13,7 +13,7 @@
 #define BATCH      2048 /* lists whose centroids the exact rule scores at a time */
 #define NEARBY     8192 /* lists around one whose gaps are kept, at least */
 #define FIRST_MOST (FERRY_MOST_NEIGHBORS + 2) /* lists that are scanned unconditionally */
-#define VISITS     (CHUNK * 512)              /* visits that are collected before they are made */
+#define VISITS     98304                      /* visits that are collected before they are made */
 
 /* What all threads share. */
 typedef struct ferry_search_job {
@@ -46,6 +46,7 @@ typedef struct ferry_near {
 /* Lists whose centroids are scored together, as scan.h's visits wants them. */
 typedef struct ferry_coarse {
     int64_t of; /* they are the lists that approximate rules look at around this one; -1: not */
+    bool all;   /* every list that holds rows: only gap and radius differ from list to list */
     int64_t count, units, room;
     int32_t *list;
     float *gap, *radius, *norm, *half, *packed, *scores;
@@ -64,6 +65,12 @@ typedef struct ferry_visit_slot {
     int32_t list;
     int64_t first, count; /* visits */
 } ferry_visit_slot;
+
+/* A query of the list that is visited: distances to its centroid, of the rows that it needs and its own. */
+typedef struct ferry_need {
+    float low, high, distance;
+    int32_t query;
+} ferry_need;
 
 /* A neighbour of the answer. */
 typedef struct ferry_answer {
@@ -95,11 +102,12 @@ typedef struct ferry_searcher {
     int64_t slots;
     int32_t *slot_of; /* [lists] -1: none */
     ferry_visit_slot *slot;
-    /* the queries of the list that is visited */
+    /* the queries of the list that is visited, in the order of its panels */
+    ferry_need need[CHUNK + 1];
     int32_t query[CHUNK];
-    float low[CHUNK], high[CHUNK], key[CHUNK]; /* distances to its centroid that matter to each; order */
+    float low[CHUNK], high[CHUNK];
     /* the answer */
-    uint64_t *places, *spare; /* [CHUNK * room] position, query, number */
+    uint64_t *places, *spare; /* position, query, number; before: order of the slots */
     ferry_answer *kept;       /* [CHUNK][FERRY_CANDIDATE_ROOM] ascending after ferry_searcher_finish */
     int answers[CHUNK];
     int64_t lists, pairs, places_used; /* counters */
