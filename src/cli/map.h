@@ -77,7 +77,9 @@ typedef struct map_job {
     ferry_weights_options kernel;
     bool two_hops; /* the kernel needs all four searches */
     ferry_diffusion_options diffusion;
-    bool diffused; /* M^t by ferry_diffuse */
+    bool diffused; /* M^t by map_diffuse */
+    ferry_spectrum spectrum;
+    bool decomposed; /* the spectrum is there */
     double percentile[2];
     ferry_joint joint;
     ferry_points_shard shard[2];
@@ -138,6 +140,8 @@ ferry_status map_unknown(map_job *job);
 ferry_status map_numbers(map_job *job, map_key *key);
 ferry_status map_embedding(map_job *job, const char *key);
 ferry_status map_layer_run(map_job *job);
+/* map_values.c. Collective. values [reference rows here][width] <- M^t values. */
+ferry_status map_diffuse(map_job *job, double *values, int64_t width);
 ferry_status map_presence(map_job *job);
 
 /* map_evaluate.c. Collective. Predicted labels of the key against the query's own. */

@@ -373,6 +373,7 @@ static void close_key(map_key *key)
 void map_close(map_job *job)
 {
     ferry_output_discard(&job->output);
+    if (job->decomposed) ferry_spectrum_close(&job->spectrum);
     if (job->weighted) ferry_weights_close(&job->weights);
     ferry_graph *const graph[] = {&job->yx, &job->xx, &job->yy, &job->xy};
     for (int i = 0; i < 4; i++) ferry_graph_close(graph[i]);

@@ -164,10 +164,8 @@ static ferry_status diffuse(diffused *d, map_job *job, const ferry_transfer_labe
 {
     const ferry_world *world = job->world;
     const int64_t first = job->first[world->rank], rows = job->first[world->rank + 1] - first;
-    double residual = 0;
     FERRY_TRY(ferry_agree(world, one_hot(d, labels, rows)));
-    FERRY_TRY(ferry_diffuse(d->mass, &residual, &job->weights, world, job->first, labels->categories->count + 1,
-                            &job->diffusion));
+    FERRY_TRY(map_diffuse(job, d->mass, labels->categories->count + 1));
     FERRY_TRY(ferry_agree(world, decide(d, labels, rows)));
     const ferry_rows probabilities = {rows, d->indptr, d->indices, d->values};
     return take(w, first, rows, d->code, d->confidence, &probabilities);

@@ -157,7 +157,8 @@ static int64_t slab_width(const map_job *job)
     const int64_t rows = ferry_max(world, job->first[world->rank + 1] - job->first[world->rank]);
     int64_t width = job->layer.count;
     while (width > 1 &&
-           20 * rows * width + ferry_diffusion_bytes(rows, width, world->size, &job->diffusion) > job->room)
+           20 * rows * width + ferry_diffusion_bytes(job->reference->cells, width, world->size, &job->diffusion) >
+               job->room)
         width = (width + 1) / 2;
     return width;
 }
@@ -179,9 +180,8 @@ static ferry_status judge_slab(slab *s, map_agreement *a)
 /* Collective. One slab: summed up (scale NULL), or scaled, written and judged. */
 static ferry_status run_slab(slab *s, map_job *job, map_agreement *agreement, double *sum, const double *scale)
 {
-    double residual = 0;
     FERRY_TRY(ferry_agree(job->world, slab_open(s, &job->layer, agreement != NULL)));
-    FERRY_TRY(ferry_diffuse(s->values, &residual, &job->weights, job->world, job->first, s->width, &job->diffusion));
+    FERRY_TRY(map_diffuse(job, s->values, s->width));
     for (int64_t i = 0; i < s->rows * s->width; i++) {
         if (sum) sum[i / s->width] += s->values[i];
         s->single[i] = (float)(s->values[i] * (scale ? scale[i / s->width] : 1));

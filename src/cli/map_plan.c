@@ -106,6 +106,28 @@ static void plan_given(map_job *job, int64_t base)
     job->plan.batch = 0;
 }
 
+/* Columns that are diffused at a time: classes of labels, of an embedding; a layer's are made to fit. */
+static int64_t diffused_width(const map_job *job)
+{
+    int64_t most = widest(job) > 1 ? widest(job) : 1;
+    for (int k = 0; k < job->keys; k++)
+        if (!job->key[k].number && job->key[k].labels.categories.count + 1 > most)
+            most = job->key[k].labels.categories.count + 1;
+    return most;
+}
+
+static void plan_diffusion(map_job *job, int64_t kept)
+{
+    const int ranks = machine_of(job->program).ranks;
+    const int64_t cells = job->reference->cells, width = diffused_width(job);
+    const double f = 1 - 1.0 / ranks, k = 1.5 * job->search.k, w = (double)width; /* an edge and its reverse */
+    const double times = job->diffusion.method == FERRY_ITERATIVE ? job->diffusion.steps : 20;
+    const double columns = job->diffusion.method == FERRY_ITERATIVE ? w : (double)job->diffusion.eigenvectors;
+    add_phase(job, "diffuse",
+              kept + 8 * width * (cells / ranks + 1) + ferry_diffusion_bytes(cells, width, ranks, &job->diffusion),
+              times * f * 8 * columns * k * (double)cells, 0);
+}
+
 static void plan_phases(map_job *job, int64_t base, int64_t graphs)
 {
     const int ranks = machine_of(job->program).ranks;
@@ -117,6 +139,7 @@ static void plan_phases(map_job *job, int64_t base, int64_t graphs)
     const int64_t room = job->program->memory - base - graphs - BLOCKS;
     const int64_t kept = base + graphs + (weights < room / 2 ? weights : room > 0 ? room / 2 : 0);
     add_phase(job, "weights", kept, joins ? f * 16 * kq : 0, 0);
+    if (job->diffused) plan_diffusion(job, kept);
     if (job->keys)
         add_phase(job, "labels", kept + BLOCKS / 2 + evaluated_bytes(job, ranks), f * 12 * kq * job->keys,
                   8 * q * job->keys);

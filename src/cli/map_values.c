@@ -31,6 +31,33 @@ static ferry_status take(void *self, int64_t first, int64_t rows, int64_t width,
     return ferry_output_rows(w->output, w->path, first, rows, single);
 }
 
+/* ---- diffusion ---- */
+
+/* Collective. Eigenvectors once, for all that is mapped. */
+static ferry_status decompose(map_job *job)
+{
+    if (job->decomposed) return FERRY_OK;
+    FERRY_TRY(ferry_spectrum_open(&job->spectrum, &job->weights, job->world, &job->diffusion));
+    job->decomposed = true;
+    json *out = &job->program->figures;
+    json_begin(out, "spectrum", '{');
+    json_count(out, "eigenpairs", job->spectrum.count);
+    json_number(out, "residual", job->spectrum.residual);
+    json_number(out, "left_out_below", job->spectrum.next);
+    json_end(out, '}');
+    return FERRY_OK;
+}
+
+ferry_status map_diffuse(map_job *job, double *values, int64_t width)
+{
+    if (job->diffusion.method == FERRY_ITERATIVE)
+        return ferry_diffuse(values, NULL, &job->weights, job->world, job->first, width, &job->diffusion);
+    FERRY_TRY(decompose(job));
+    return ferry_spectrum_apply(values, &job->spectrum, job->world, job->first, width, job->diffusion.steps);
+}
+
+/* ---- numbers ---- */
+
 /* Collective. M^t of values [rows here][width], which are spoilt. */
 static ferry_status carry(map_job *job, double *values, int64_t width, values_writer *w)
 {
@@ -40,8 +67,7 @@ static ferry_status carry(map_job *job, double *values, int64_t width, values_wr
         const ferry_transfer_values columns = {values, job->first, width};
         return ferry_transfer_numbers(&job->weights, world, &columns, take, w);
     }
-    double residual = 0;
-    FERRY_TRY(ferry_diffuse(values, &residual, &job->weights, world, job->first, width, &job->diffusion));
+    FERRY_TRY(map_diffuse(job, values, width));
     return take(w, first, job->first[world->rank + 1] - first, width, values);
 }
 
