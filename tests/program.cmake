@@ -34,7 +34,7 @@ if(TARGET cellferry_program)
 endif()
 
 # The program from end to end; walk makes every WALK-th agreement of a run fail (WALK=1 in the environment: each one).
-foreach(part IN ITEMS flow manners walk)
+foreach(part IN ITEMS flow manners lists walk)
   add_test(NAME program.${part} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/test_program.sh $<TARGET_FILE:cellferry_program>
     ${MPIEXEC_EXECUTABLE} ${PROJECT_SOURCE_DIR}/data ${part})
   set_tests_properties(program.${part} PROPERTIES PROCESSORS 2 TIMEOUT 600 ENVIRONMENT "${FERRY_TEST_ENV}")
