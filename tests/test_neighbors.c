@@ -413,7 +413,7 @@ int main(int argc, char **argv)
     plans();
     write_cells(&world, path, 120000, 40);
     counters(&world, path, 120000, 40, 0);
-    if (world.size < 3) counters(&world, path, 120000, 40, (int64_t)30 << 20); /* more ranks hold everything in that */
+    if (world.size < 3) counters(&world, path, 120000, 40, (int64_t)42 << 20); /* more ranks hold everything in that */
     ferry_barrier(&world);
     if (world.rank == 0) unlink(path);
     every_failure(&world);

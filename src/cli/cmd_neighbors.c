@@ -273,7 +273,7 @@ static ferry_status copy_rep(neighbors_job *job)
 {
     const ferry_world *world = &job->program->world;
     const ferry_population *cells = &job->query;
-    const int64_t batch = (int64_t)(4 << 20) / (4 * cells->dim) + 1, step = batch * world->size;
+    const int64_t batch = (int64_t)(1 << 20) / (4 * cells->dim) + 1, step = batch * world->size;
     char path[512];
     (void)snprintf(path, sizeof path, "obsm/%s", rep_key(job));
     FERRY_TRY(ferry_output_create(job->output, path, FERRY_F32, cells->cells, cells->dim));
@@ -310,11 +310,13 @@ static ferry_status write_reference_names(neighbors_job *job)
 static ferry_status write_weights(neighbors_job *job)
 {
     const cli_program *program = job->program;
-    const int64_t room = program->memory - ferry_max(&program->world, ferry_usage_now().pss);
+    /* taken distances have no plan: half of what is left */
+    const int64_t half = (program->memory - ferry_max(&program->world, ferry_usage_now().pss)) / 2;
+    const int64_t room = job->plan.edges ? job->plan.edges : half;
     watch_stage("graph");
     return ferry_weights_write_graph(&job->graph, &program->world, job->output, copies_rep(job) ? rep_key(job) : NULL,
                                      job->search.metric == FERRY_COSINE ? "cosine" : "euclidean", job->search.seed,
-                                     room / 2 > 0 ? room / 2 : 1, job->o->search.spill);
+                                     room > 0 ? room : 1, job->o->search.spill);
 }
 
 /* Collective. */

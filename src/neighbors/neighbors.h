@@ -31,9 +31,9 @@ typedef struct ferry_neighbors_phase {
 typedef struct ferry_neighbors_plan {
     bool reference_held, queries_held, graph_held; /* in memory, else on disk */
     int64_t lists, batch, bytes;                   /* bytes per rank at the largest phase */
-    int64_t train, build, cache, query_cache, work, graph,
-        edges;       /* bytes per rank for: training, building lists, lists on
-          disk (reference, queries), buffers of the search, the graph, edges of umap */
+    /* Bytes per rank for: training; building lists; caches of lists on disk (reference, queries); buffers of the
+       search; the graph; edges of the umap kernel. */
+    int64_t train, build, cache, query_cache, work, graph, edges;
     int64_t scratch; /* bytes on disk, all ranks */
     int phases;
     ferry_neighbors_phase phase[FERRY_NEIGHBORS_PHASES];
