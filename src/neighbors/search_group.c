@@ -43,7 +43,7 @@ static int64_t larger(int64_t a, int64_t b)
 }
 
 ferry_status ferry_search_job_open(ferry_search_job *out, const ferry_lists *queries, const ferry_lists *reference,
-                                   const ferry_search_options *options)
+                                   const ferry_search_options *options, int64_t count)
 {
     *out = (ferry_search_job){.queries = queries,
                               .reference = reference,
@@ -67,6 +67,7 @@ ferry_status ferry_search_job_open(ferry_search_job *out, const ferry_lists *que
                           (long long)queries->rows, (long long)reference->rows);
     const int64_t probes = options->rule == FERRY_VISIT_PROBES ? smaller(options->probes, reference->lists) : 0;
     out->looked = smaller(reference->lists, larger(LOOKED, 8 * probes));
+    out->chunk = (int)smaller(CHUNK, larger(PANEL, (count / CHUNKS + PANEL - 1) / PANEL * PANEL));
     out->nearby = smaller(reference->lists, larger(NEARBY, 8 * out->looked));
     return widest_radii(out);
 }
@@ -113,74 +114,75 @@ static void resolve(void *self, ferry_candidates *candidates, int query);
 
 static ferry_status open_candidates(ferry_searcher *s)
 {
+    const int64_t chunk = s->job->chunk;
     ferry_candidates *found = &s->found;
     *found = (ferry_candidates){
-        .k = s->job->k, .dim = s->job->dim, .queries = CHUNK, .norm2 = s->norm2, .resolve = resolve, .self = s};
-    FERRY_TRY(ferry_alloc(&found->distance2, CHUNK * FERRY_CANDIDATE_ROOM));
-    FERRY_TRY(ferry_alloc(&found->position, CHUNK * FERRY_CANDIDATE_ROOM));
-    FERRY_TRY(ferry_alloc(&found->count, CHUNK));
-    FERRY_TRY(ferry_alloc(&found->threshold, CHUNK));
-    return ferry_alloc(&found->radius, CHUNK);
+        .k = s->job->k, .dim = s->job->dim, .queries = s->job->chunk, .norm2 = s->norm2, .resolve = resolve, .self = s};
+    FERRY_TRY(ferry_alloc(&found->distance2, chunk * FERRY_CANDIDATE_ROOM));
+    FERRY_TRY(ferry_alloc(&found->position, chunk * FERRY_CANDIDATE_ROOM));
+    FERRY_TRY(ferry_alloc(&found->count, chunk));
+    FERRY_TRY(ferry_alloc(&found->threshold, chunk));
+    return ferry_alloc(&found->radius, chunk);
 }
 
 static ferry_status open_chunk(ferry_searcher *s)
 {
-    const int64_t dim = s->job->dim;
-    FERRY_TRY(ferry_alloc(&s->raw, CHUNK * dim));
-    FERRY_TRY(ferry_alloc(&s->rows, CHUNK * dim));
-    FERRY_TRY(ferry_alloc(&s->cell, CHUNK));
-    FERRY_TRY(ferry_alloc(&s->norm2, CHUNK));
-    FERRY_TRY(ferry_alloc(&s->norm, CHUNK));
-    FERRY_TRY(ferry_alloc(&s->own, CHUNK));
-    FERRY_TRY(ferry_alloc(&s->away, CHUNK));
-    FERRY_TRY(ferry_alloc(&s->tau0, CHUNK));
+    const int64_t dim = s->job->dim, chunk = s->job->chunk;
+    FERRY_TRY(ferry_alloc(&s->raw, chunk * dim));
+    FERRY_TRY(ferry_alloc(&s->rows, chunk * dim));
+    FERRY_TRY(ferry_alloc(&s->cell, chunk));
+    FERRY_TRY(ferry_alloc(&s->norm2, chunk));
+    FERRY_TRY(ferry_alloc(&s->norm, chunk));
+    FERRY_TRY(ferry_alloc(&s->own, chunk));
+    FERRY_TRY(ferry_alloc(&s->away, chunk));
+    FERRY_TRY(ferry_alloc(&s->tau0, chunk));
     FERRY_TRY(ferry_alloc(&s->panel, PANEL * dim));
-    return ferry_alloc(&s->kept, CHUNK * FERRY_CANDIDATE_ROOM);
+    return ferry_alloc(&s->kept, chunk * FERRY_CANDIDATE_ROOM);
 }
 
-static int64_t visits_room(int64_t coarse)
+static int64_t visits_room(int64_t coarse, int64_t chunk)
 {
-    return VISITS + PANEL * coarse + CHUNK * FIRST_MOST;
+    return VISITS + PANEL * coarse + chunk;
 }
 
-static int64_t slots_room(int64_t lists, int64_t coarse)
+static int64_t slots_room(int64_t lists, int64_t coarse, int64_t chunk)
 {
-    return smaller(lists, visits_room(coarse));
+    return smaller(lists, visits_room(coarse, chunk));
 }
 
-static int64_t places_room(int64_t lists, int64_t coarse)
+static int64_t places_room(int64_t lists, int64_t coarse, int64_t chunk)
 {
-    return larger(CHUNK * FERRY_CANDIDATE_ROOM, slots_room(lists, coarse));
+    return larger(chunk * FERRY_CANDIDATE_ROOM, slots_room(lists, coarse, chunk));
 }
 
 ferry_status ferry_searcher_open(ferry_searcher *out, const ferry_search_job *job)
 {
-    const int64_t lists = job->reference->lists;
+    const int64_t lists = job->reference->lists, chunk = job->chunk;
     *out = (ferry_searcher){.job = job};
     FERRY_TRY(open_chunk(out));
     FERRY_TRY(open_candidates(out));
     FERRY_TRY(open_near(&out->near, job));
     FERRY_TRY(open_coarse(&out->coarse, job));
-    FERRY_TRY(ferry_alloc(&out->visit, visits_room(out->coarse.room)));
-    FERRY_TRY(ferry_alloc(&out->sorted, visits_room(out->coarse.room)));
-    FERRY_TRY(ferry_alloc(&out->slot, slots_room(lists, out->coarse.room)));
-    FERRY_TRY(ferry_alloc(&out->places, places_room(lists, out->coarse.room)));
-    FERRY_TRY(ferry_alloc(&out->spare, places_room(lists, out->coarse.room)));
+    FERRY_TRY(ferry_alloc(&out->visit, visits_room(out->coarse.room, chunk)));
+    FERRY_TRY(ferry_alloc(&out->sorted, visits_room(out->coarse.room, chunk)));
+    FERRY_TRY(ferry_alloc(&out->slot, slots_room(lists, out->coarse.room, chunk)));
+    FERRY_TRY(ferry_alloc(&out->places, places_room(lists, out->coarse.room, chunk)));
+    FERRY_TRY(ferry_alloc(&out->spare, places_room(lists, out->coarse.room, chunk)));
     FERRY_TRY(ferry_alloc(&out->slot_of, lists));
     for (int64_t i = 0; i < lists; i++) out->slot_of[i] = -1;
     return FERRY_OK;
 }
 
-int64_t ferry_searcher_bytes(int dim, int64_t lists, int64_t looked, int64_t nearby)
+int64_t ferry_searcher_bytes(int dim, int64_t lists, int64_t looked, int64_t nearby, int64_t chunk)
 {
-    const int64_t coarse = coarse_room(lists, looked), candidates = CHUNK * FERRY_CANDIDATE_ROOM;
-    const int64_t chunk = CHUNK * (2 * dim + 10) * 4 + PANEL * dim * 4;
-    const int64_t kept = candidates * (int64_t)(8 + sizeof(ferry_answer)) + 16 * places_room(lists, coarse);
+    const int64_t coarse = coarse_room(lists, looked), candidates = chunk * FERRY_CANDIDATE_ROOM;
+    const int64_t rows = chunk * (2 * dim + 9) * 4 + PANEL * dim * 4;
+    const int64_t kept = candidates * (int64_t)(8 + sizeof(ferry_answer)) + 16 * places_room(lists, coarse, chunk);
     const int64_t near = smaller(lists, nearby) * 12 + lists * 12; /* as many super-cells as lists, at most */
     const int64_t scored = coarse * (8 + dim + PANEL) * 4;
-    const int64_t visits = 2 * visits_room(coarse) * (int64_t)sizeof(ferry_visit) +
-                           slots_room(lists, coarse) * (int64_t)sizeof(ferry_visit_slot) + 4 * lists;
-    return (int64_t)sizeof(ferry_searcher) + chunk + kept + near + scored + visits;
+    const int64_t visits = 2 * visits_room(coarse, chunk) * (int64_t)sizeof(ferry_visit) +
+                           slots_room(lists, coarse, chunk) * (int64_t)sizeof(ferry_visit_slot) + 4 * lists;
+    return (int64_t)sizeof(ferry_searcher) + rows + kept + near + scored + visits;
 }
 
 void ferry_searcher_close(ferry_searcher *s)
@@ -575,7 +577,7 @@ ferry_status ferry_searcher_run(ferry_searcher *s, ferry_visit_rule rule)
 {
     for (int i = 0; i < s->segments; i++) {
         ferry_near_find(s, s->segment[i].list);
-        ferry_visit_first(s, i);
+        FERRY_TRY(ferry_visit_first(s, i));
     }
     FERRY_TRY(ferry_searcher_visit(s));
     for (int q = 0; q < s->count; q++) {

@@ -337,13 +337,16 @@ static void add_visit(ferry_searcher *searcher, int64_t list, float key, int que
     searcher->visit[searcher->visits++] = (ferry_visit){slot, query, distance, bound};
 }
 
-void ferry_visit_first(ferry_searcher *searcher, int segment)
+ferry_status ferry_visit_first(ferry_searcher *searcher, int segment)
 {
     const ferry_near *near = &searcher->near;
     const int first = searcher->segment[segment].first, count = searcher->segment[segment].count;
-    for (int64_t i = 0; i < near->firsts; i++)
+    for (int64_t i = 0; i < near->firsts; i++) {
         for (int q = first; q < first + count; q++)
             add_visit(searcher, near->first[i], near->first_gap[i], q, -1, -INFINITY);
+        if (searcher->visits >= VISITS) FERRY_TRY(ferry_searcher_visit(searcher));
+    }
+    return FERRY_OK;
 }
 
 /* One query of the panel that is scored. */
