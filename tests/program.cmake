@@ -27,6 +27,8 @@ if(TARGET cellferry_program)
     COMMAND ${here}/python.sh ${PROJECT_BINARY_DIR} ${here}/check_waddington.py ${program} ${MPIEXEC_EXECUTABLE} ${FERRY_REAL_DATA})
   ferry_script(neighbors TIMEOUT 240 PROCESSORS 2
     COMMAND ${here}/python.sh ${PROJECT_BINARY_DIR} ${here}/check_neighbors.py ${program} ${MPIEXEC_EXECUTABLE} ${PROJECT_SOURCE_DIR}/data/pbmc68k_reduced.h5ad ${FERRY_REAL_DATA})
+  ferry_script(map TIMEOUT 600 PROCESSORS 2
+    COMMAND ${here}/python.sh ${PROJECT_BINARY_DIR} ${here}/check_map.py ${program} ${MPIEXEC_EXECUTABLE} ${here} ${PROJECT_SOURCE_DIR}/data/pbmc68k_reduced.h5ad ${FERRY_REAL_DATA})
   if(NOT FERRY_SANITIZE) # a plain consumer cannot load a sanitized library, and Slurm adds nothing to it
     ferry_script(install TIMEOUT 600 PROCESSORS 2 COMMAND ${here}/test_install.sh ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR} ${CMAKE_COMMAND} ${MPIEXEC_EXECUTABLE})
     ferry_script(slurm TIMEOUT 300 PROCESSORS 2 COMMAND ${here}/test_slurm.sh ${PROJECT_SOURCE_DIR} ${program} ${MPIEXEC_EXECUTABLE})

@@ -12,7 +12,7 @@ enum { PALETTE = sizeof palette / sizeof *palette };
 
 void map_path(char path[1024], const char *frame, const char *name, const char *ending)
 {
-    char link[512];
+    char link[700];
     (void)snprintf(link, sizeof link, "%s", name);
     for (char *c = link; *c; c++)
         if (*c == '/') *c = '_'; /* as the writer names the links of columns */
