@@ -149,6 +149,45 @@ def two_sets(path, rep, k):
     check_truth(graph, query.obsm[rep], reference.obsm[rep], k, "euclidean", False, "two sets")
 
 
+def by_index(path, rep, k):
+    """A stored index gives what a search from the start gives, for its own cells and for others."""
+    ferry(2, "index", path, "--rep", rep, "-o", "cells.index.h5")
+    ferry(2, "neighbors", path, "--rep", rep, "-k", str(k), "--exact", "-o", "direct.h5ad")
+    figures = ferry(1, "neighbors", path, "--index", "cells.index.h5", "-k", str(k), "--exact", "-o", "own.h5ad")["figures"]
+    check(figures["one_set"] is True, "index: its own cells are not recognized")
+    check(same_bytes(anndata.read_h5ad("direct.h5ad"), anndata.read_h5ad("own.h5ad")), "index: other neighbours")
+    figures = ferry(2, "neighbors", path, "--where", "phase=G1", "--index", "cells.index.h5", "-k", str(k + 1), "--exact",
+                    "-o", "other.h5ad")["figures"]
+    check(figures["one_set"] is False, "index: a part of its cells is taken for all of them")
+    other, cells = anndata.read_h5ad("other.h5ad"), anndata.read_h5ad(path)
+    check(list(other.uns["cellferry"]["reference_names"]) == list(cells.obs_names), "index: names of its cells")
+    rows = np.flatnonzero((cells.obs.phase == "G1").to_numpy())
+    check((other.obsm["distances"][:, 0] == 0).all() and
+          (other.obsm["neighbors"] == rows[:, None]).any(axis=1).mean() > 0.99, "index: a cell does not find itself")
+
+
+def refused(code, text, *words):
+    done = subprocess.run([mpiexec, "-n", "2", cellferry, "neighbors", *words, "-o", "none.h5ad"], capture_output=True,
+                          text=True)
+    check(done.returncode == code and text in done.stderr,
+          f"neighbors {' '.join(words)}: ended with {done.returncode}, not {code}: {done.stderr[:300]}")
+    check(not os.path.exists("none.h5ad") and not os.path.exists("none.h5ad.partial"), f"{words}: a file is left")
+
+
+def mistakes(path, rep):
+    refused(3, "the query has 50 columns (X_pca of", path, path, "--rep", rep, "--reference-dims", "20")
+    refused(3, "the query has 20 columns", path, "--index", "cells.index.h5", "--dims", "20", "--rep", rep)
+    refused(2, "--metric euclidean", path, "--index", "cells.index.h5", "--metric", "cosine")
+    refused(2, "takes the place of", path, path, "--index", "cells.index.h5")
+    refused(2, "--exact and --recall", path, "--exact", "--recall", "0.9")
+    refused(2, "at most 89", path, "-k", "90")
+    refused(2, "--reach is 1.5", path, "--reach", "1.5")
+    refused(2, "euclidean|cosine", path, "--metric", "manhattan")
+    refused(3, "no obsp/nothing", path, "--from-distances", "nothing")
+    refused(2, "takes all cells as they are", path, "--from-distances", "distances", "--where", "phase=G1")
+    refused(5, "raise --memory", path, "--memory", "20M")
+
+
 def from_distances(path, rep, k):
     """What scanpy found, taken over: the same neighbours, the same connectivities."""
     cells = anndata.read_h5ad(path)
@@ -169,6 +208,8 @@ def main(folder):
     one_set(cells_path, "X_pca", 15, "euclidean")
     two_sets(cells_path, "X_pca", 10)
     from_distances(cells_path, "X_pca", 15)
+    by_index(cells_path, "X_pca", 10)
+    mistakes(cells_path, "X_pca")
     other = os.path.join(real, REAL)
     if os.path.exists(other):
         one_set(other, "X_pca", 15, "euclidean", "--exact")
