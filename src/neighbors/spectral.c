@@ -377,7 +377,8 @@ static ferry_status filter(slab *s, const ferry_spectrum *spectrum, const ferry_
     FERRY_TRY(ferry_agree(world, ferry_tall_rotate(z, w, s->c, rows)));
     for (int64_t i = 0; i < rows; i++)
         for (int j = 0; j < columns; j++)
-            z.x[i * columns + j] = store->degree[i] > 0 ? z.x[i * columns + j] / sqrt(store->degree[i]) : 0;
+            z.x[i * columns + j] =
+                store->degree[i] > 0 ? z.x[i * columns + j] / sqrt(store->degree[i]) + 0.0 : 0; /* no -0 */
     return FERRY_OK;
 }
 
