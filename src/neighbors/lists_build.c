@@ -409,6 +409,7 @@ static ferry_status spread(const ferry_lists_build_state *b)
     ferry_status status = ferry_alloc(&node, world->size);
     if (status == FERRY_OK) status = ferry_alloc(&ones, world->size);
     FERRY_TRY(ferry_agree(world, status));
+    FERRY_TRY(status); /* agreed; told to the analyser too */
     FERRY_TRY(ferry_agree(world, ferry_world_split(&leaders, world, world->node_rank ? 1 : 0, world->rank)));
     int64_t mine = leaders.rank; /* the number of this rank's node, known to its first rank */
     ferry_broadcast(&b->out->store->node, &mine, sizeof mine, 0);
