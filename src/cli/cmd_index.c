@@ -47,24 +47,33 @@ typedef struct index_job {
 
 #define PASS_BYTES ((int64_t)8 << 20)
 
-/* The phase that the searches do not have. Names are read twice: for the longest, and to be written. */
+static int64_t between(int64_t least, int64_t value, int64_t most)
+{
+    return value < least ? least : value > most ? most : value;
+}
+
+/* The phase that searches do not have. A pass is held, converted and written: three times its bytes, for which there is
+ * room beside the lists. Names are read twice: for the longest, and to be written. */
 static void plan_write(index_job *job, int64_t name_read, int64_t name_bytes)
 {
     ferry_neighbors_plan *plan = &job->plan;
     const ferry_neighbors_sizes *sizes = &job->sizes;
-    const int64_t n = sizes->reference, d = sizes->dim, row = 4 * d + 12;
-    const int64_t held = plan->reference_held ? ferry_lists_held_bytes(n, plan->lists, sizes->dim,
-                                                                       (sizes->ranks + sizes->nodes - 1) / sizes->nodes)
-                                              : plan->cache;
+    const int64_t n = sizes->reference, row = 4 * (int64_t)sizes->dim + 12;
+    const int on_node = (sizes->ranks + sizes->nodes - 1) / sizes->nodes;
+    const int64_t lists =
+        sizes->base + ferry_quantizer_bytes(plan->lists, sizes->dim) / on_node +
+        (plan->reference_held ? ferry_lists_held_bytes(n, plan->lists, sizes->dim, on_node) : plan->cache);
+    const int64_t pass = between(1 << 16, (job->search.memory - lists) / 3, PASS_BYTES);
     ferry_neighbors_phase *write = &plan->phase[plan->phases++];
     *write = (ferry_neighbors_phase){.name = "write",
                                      .rows = (n + sizes->ranks - 1) / sizes->ranks,
-                                     .bytes = sizes->base + ferry_quantizer_bytes(plan->lists, sizes->dim) + held +
-                                              3 * PASS_BYTES,
+                                     .bytes = lists + 3 * pass,
                                      .read_bytes = 2 * n * name_read + (plan->reference_held ? 0 : n * row),
-                                     .written_bytes = n * (row + name_bytes) + plan->lists * (4 * d + 12)};
+                                     .written_bytes = n * (row + name_bytes) + plan->lists * row};
     write->seconds = (double)(write->read_bytes + write->written_bytes) / 1e9 / sizes->nodes;
     if (write->bytes > plan->bytes) plan->bytes = write->bytes;
+    job->pass = pass / row + 1;
+    if (job->search.batch && job->search.batch < job->pass) job->pass = job->search.batch;
 }
 
 /* Collective. What the names cost: from a few in the middle of each rank's part. */
@@ -102,8 +111,6 @@ static ferry_status settle_plan(index_job *job)
     sizes_of_machine(sizes, job->program, ferry_max(world, ferry_usage_now().pss));
     FERRY_TRY(ferry_agree(world, ferry_neighbors_layout(&job->plan, sizes, &job->search)));
     plan_write(job, name_read, name_bytes);
-    job->pass = PASS_BYTES / (4 * (int64_t)sizes->dim + 12) + 1;
-    if (job->search.batch && job->search.batch < job->pass) job->pass = job->search.batch;
     return FERRY_OK;
 }
 

@@ -202,8 +202,9 @@ static ferry_status choose_form(form *out, const numbers *x)
                    (long long)x->lists);
     return ferry_fail(
         FERRY_E_PLAN,
-        "the search needs %s per rank at least, with lists and results on disk, of %s: raise --memory; %s",
-        ferry_size_text(needs, (double)least), ferry_size_text(has, (double)x->o->memory), what);
+        "the %s needs %s per rank at least, with all that may be on disk there, of %s: raise --memory; %s",
+        x->sizes->index ? "index" : "search", ferry_size_text(needs, (double)least),
+        ferry_size_text(has, (double)x->o->memory), what);
 }
 
 /* Bytes of a side in a cache that holds all of it. */
