@@ -297,7 +297,7 @@ def manners(folder):
     refused([*sides, "--obs", "cell_type", "--kernel", "umap"], 2, "one set")
     refused([*sides, "--obs", "cell_type", "--steps", "3"], 2, "one file")
     refused([*sides, "--obs", "cell_type", "--symmetrize", "max"], 2, "one set")
-    refused([*sides, "--obs", "cell_type", "--kernel", "gaus"], 2, "gauss|umap")
+    refused([*sides, "--obs", "cell_type", "--kernel", "gauss2"], 2, "gauss|umap")
     refused([*sides, "--obs", "score", "--probabilities"], 2, "only numbers")
     refused([*sides, "--obs", "cell_types"], 3, "cell_type")
     refused([*sides, "--obs", "cell_type", "--subset", "B cel"], 3, "did you mean 'B cell'")

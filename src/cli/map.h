@@ -57,6 +57,8 @@ typedef struct map_layer {
     int64_t *start;    /* as ferry_transfer_sparse */
     ferry_transfer_entry *entry;
     int64_t entries;
+    int64_t work; /* bytes for fetched rows and results at a time */
+    double read;  /* bytes of the file that hold it, all ranks, about */
 } map_layer;
 
 /* What a run holds; closed by map_close. */
@@ -64,22 +66,22 @@ typedef struct map_job {
     cli_program *program;
     const map_options *o;
     const ferry_world *world;
-    bool self;           /* one set */
-    sides_options sides; /* as used: an index tells what is not said */
-    char *index_rep;
-    bool sided; /* query and reference are open */
+    bool self;       /* one set */
+    bool two_hops;   /* the kernel needs all four searches */
+    bool diffused;   /* M^t by map_diffuse */
+    bool weighted;   /* the weights are there */
+    bool decomposed; /* the spectrum is there */
+    int keys;
+    sides_options sides;           /* as used: an index tells what is not said */
+    char *index_rep, *index_input; /* representation and file that an index names */
     const char *reference_path;
-    char *index_input; /* reference file that an index names */
     const char **where[2];
     ferry_population query, other; /* other: the reference of two sets */
     ferry_population *reference;   /* one of them */
     ferry_neighbors_options search;
     ferry_weights_options kernel;
-    bool two_hops; /* the kernel needs all four searches */
     ferry_diffusion_options diffusion;
-    bool diffused; /* M^t by map_diffuse */
     ferry_spectrum spectrum;
-    bool decomposed; /* the spectrum is there */
     double percentile[2];
     ferry_joint joint;
     ferry_points_shard shard[2];
@@ -90,11 +92,9 @@ typedef struct map_job {
     ferry_graph yx, xx, yy, xy;
     ferry_weights_graphs graphs; /* NULL: not made */
     ferry_weights weights;
-    bool weighted;
     int64_t *first; /* [size + 1] reference rows held by each rank */
     int64_t *rows;  /* rows of the reference's file held here */
     map_key *key;
-    int keys;
     map_layer layer;
     ferry_output *output;
     int64_t unknown; /* queries */

@@ -255,6 +255,8 @@ static ferry_status measure(map_layer *layer, const map_job *job)
     FERRY_TRY(ferry_file_entries(&entry, &count, job->reference->file));
     for (int i = 0; i < count; i++)
         if (!strcmp(entry[i].path, layer->rep) && entry[i].nonzeros >= 0) values = (double)entry[i].nonzeros;
+    layer->read = values < cells * layer->dim ? 8 * values : 4 * values; /* values and columns; values */
+    layer->read *= (double)job->reference->cells / (cells > 0 ? cells : 1);
     if (values > cells * (double)layer->count) values = cells * (double)layer->count;
     values *= (double)job->reference->cells / (cells > 0 ? cells : 1) / job->world->size;
     layer->bytes =
@@ -300,7 +302,6 @@ static ferry_status open_sides(map_job *job)
     if (job->o->joint && !reference.rep) reference.rep = "X";
     FERRY_TRY(ferry_population_open(&job->query, job->world, &query));
     job->reference = &job->query;
-    job->sided = true;
     input_record(&job->program->inputs_json, "query", &job->query, 0);
     if (job->self) return FERRY_OK;
     FERRY_TRY(ferry_population_open(&job->other, job->world, &reference));

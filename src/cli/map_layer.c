@@ -214,7 +214,7 @@ static ferry_status run_diffused(map_job *job, map_agreement *agreement, const d
     FERRY_AUTO double *sum = NULL;
     const int64_t rows = job->first[job->world->rank + 1] - job->first[job->world->rank];
     FERRY_TRY(ferry_output_create(job->output, "X", FERRY_F32, job->query.cells, job->layer.count));
-    if (!job->o->libsize) return run_slabs(job, agreement, NULL, NULL);
+    if (!libsize) return run_slabs(job, agreement, NULL, NULL);
     FERRY_TRY(ferry_agree(job->world, ferry_alloc(&sum, rows)));
     FERRY_TRY(run_slabs(job, agreement, sum, NULL));
     for (int64_t i = 0; i < rows; i++) sum[i] = sum[i] == 0 ? 1 : libsize[i] / sum[i];

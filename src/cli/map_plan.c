@@ -1,20 +1,54 @@
 /* map_plan.c - memory and phases of `cellferry map`; see map.h. The phases of the search are the library's
  * (neighbors_plan.c); what follows, with q queries, n reference cells, k neighbours, P ranks, f = 1 - 1 / P:
  *
- *   weights   graph + what the kernel keeps; of one set each edge joins its reverse: sent f 16 k q, twice on disk
- *   labels    4 bytes a reference cell and column of labels, 8 of numbers; sent f 12 (numbers f 16) k q a column;
- *             written 8 q a column
- *   values    8 bytes a reference cell and column of the embedding; sent f (8 + 8 w) k q, written 8 w q
- *   layer     8 bytes a value of the reference; sent f 8 k q m and written 12 q min(k m, genes), m values a cell
- *   presence  8 bytes a reference cell and group; sent f 24 k q, written 8 n a group */
+ *   weights   graph + what the kernel keeps; of one set each edge joins its reverse: sent f 16 k q
+ *   labels    4 bytes a reference cell and column of labels, 8 of numbers; sent f 12 (numbers f 16) u B a column, where
+ *             u = n (1 - exp(-k r / n)) cells of the reference are touched by a block of r rows, of B blocks (fewer
+ *             when neighbours are shared); written 8 q a column
+ *   values    8 bytes a reference cell and column of the embedding; read 8 w n, sent f (8 + 8 w) u B, written 4 w q
+ *   layer     8 bytes a value of the reference; read 8 m n, sent f 8 k q m, written 20 q min(k m, genes) before it is
+ *             packed, with m values a cell
+ *   presence  8 bytes a reference cell and group; sent f 24 k q, written 8 n a group
+ * A graph on disk is read once for the weights and for each column, embedding and layer, 8 k + 4 bytes a query; twice
+ * for presence, once more for its groups. Blocks on their way: 64 bytes a weight of a block, and what is fetched for
+ * them. */
 #include "map.h"
 #include "layout.h"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-#define BLOCKS ((int64_t)96 << 20) /* fetched rows and results on their way, and the writer */
+#define LITTLE ((int64_t)4 << 20)  /* of the writer, and small things */
+#define MOST   ((int64_t)64 << 20) /* of a layer's rows at a time, for more makes nothing faster */
 #define RATE   2e9                 /* bytes a second, on the network and into files */
+
+/* Rows of a block of the walk, at most. */
+static int64_t block_rows(const map_job *job)
+{
+    const ferry_blocks blocks = ferry_blocks_of(job->query.cells, FERRY_TARGET_UNIT);
+    return job->query.cells / blocks.count + FERRY_TARGET_UNIT;
+}
+
+/* Edges of a row, at most about: both directions of an edge, or neighbours of neighbours. */
+static double edges(const map_job *job)
+{
+    const double k = job->search.k;
+    return job->two_hops ? k * k / 2 : job->self ? 1.5 * k : k;
+}
+
+/* Reference cells that all blocks touch, each block its own. */
+static double touched(const map_job *job)
+{
+    const double n = (double)job->reference->cells, r = (double)block_rows(job);
+    const double blocks = ferry_blocks_of(job->query.cells, FERRY_TARGET_UNIT).count;
+    return n > 0 ? blocks * n * (1 - exp(-edges(job) * r / n)) : 0;
+}
+
+/* Bytes of a block on its way. */
+static int64_t block_bytes(const map_job *job)
+{
+    return LITTLE + (int64_t)(64 * edges(job) * (double)block_rows(job));
+}
 
 /* Bytes per rank of what is held of the reference beside the layer, on so many ranks. */
 static int64_t held_bytes(const map_job *job, int ranks)
@@ -40,7 +74,7 @@ static int64_t widest(const map_job *job)
     return most;
 }
 
-static void add_phase(map_job *job, const char *name, int64_t bytes, double sent, double written)
+static void add_phase(map_job *job, const char *name, int64_t bytes, double read, double sent, double written)
 {
     ferry_neighbors_plan *plan = &job->plan;
     if (plan->phases >= FERRY_NEIGHBORS_PHASES) return;
@@ -50,9 +84,10 @@ static void add_phase(map_job *job, const char *name, int64_t bytes, double sent
     (void)snprintf(p->name, sizeof p->name, "%s", name);
     p->rows = (job->query.cells + ranks - 1) / ranks;
     p->bytes = bytes;
+    p->read_bytes = (int64_t)read;
     p->sent_bytes = (int64_t)sent;
     p->written_bytes = (int64_t)written;
-    p->seconds = (sent + written) / RATE + 1e-7 * (double)p->rows * job->search.k;
+    p->seconds = (read + sent + written) / RATE + 1e-7 * (double)p->rows * job->search.k;
     if (bytes > plan->bytes) plan->bytes = bytes;
 }
 
@@ -100,10 +135,15 @@ static void plan_given(map_job *job, int64_t base)
     const int ranks = machine_of(job->program).ranks;
     const int64_t all = ferry_graph_bytes(job->query.cells, job->search.k, ranks);
     const int64_t least = ferry_graph_least(job->query.cells, job->search.k, ranks);
-    job->plan.graph_held = base + all + BLOCKS < job->program->memory;
+    job->plan.graph_held = base + all + block_bytes(job) < job->program->memory;
     job->plan.graph = job->plan.graph_held ? all : least;
     job->plan.reference_held = job->plan.queries_held = true;
-    job->plan.batch = 0;
+}
+
+/* Bytes of one walk over the graph, when it is on disk. */
+static double walk_bytes(const map_job *job)
+{
+    return job->plan.graph_held ? 0 : (8.0 * job->search.k + 4) * (double)job->query.cells;
 }
 
 /* Columns that are diffused at a time: classes of labels, of an embedding; a layer's are made to fit. */
@@ -120,12 +160,38 @@ static void plan_diffusion(map_job *job, int64_t kept)
 {
     const int ranks = machine_of(job->program).ranks;
     const int64_t cells = job->reference->cells, width = diffused_width(job);
-    const double f = 1 - 1.0 / ranks, k = 1.5 * job->search.k, w = (double)width; /* an edge and its reverse */
-    const double times = job->diffusion.method == FERRY_ITERATIVE ? job->diffusion.steps : 20;
-    const double columns = job->diffusion.method == FERRY_ITERATIVE ? w : (double)job->diffusion.eigenvectors;
+    const bool stepwise = job->diffusion.method == FERRY_ITERATIVE;
+    const double f = 1 - 1.0 / ranks, times = stepwise ? job->diffusion.steps : 20; /* products of a decomposition */
+    const double columns = stepwise ? (double)width : (double)job->diffusion.eigenvectors;
     add_phase(job, "diffuse",
-              kept + 8 * width * (cells / ranks + 1) + ferry_diffusion_bytes(cells, width, ranks, &job->diffusion),
-              times * f * 8 * columns * k * (double)cells, 0);
+              kept + 8 * width * (cells / ranks + 1) + ferry_diffusion_bytes(cells, width, ranks, &job->diffusion), 0,
+              times * f * 8 * columns * touched(job), 0);
+}
+
+static void plan_values(map_job *job, int64_t kept)
+{
+    const int ranks = machine_of(job->program).ranks;
+    const double f = 1 - 1.0 / ranks, w = (double)widest(job), r = (double)block_rows(job);
+    const double fetched = 8 * w * edges(job) * r;
+    const int64_t here = (int64_t)(2 * (fetched < (double)MOST ? fetched : (double)MOST) + 12 * w * r);
+    add_phase(job, "values", kept + block_bytes(job) + here + 8 * widest(job) * (job->reference->cells / ranks + 1),
+              8 * w * (double)job->reference->cells + walk_bytes(job) * job->o->obsm.count,
+              f * (8 + 8 * w) * touched(job), 4 * w * (double)job->query.cells);
+}
+
+static void plan_layer(map_job *job, int64_t kept)
+{
+    const int ranks = machine_of(job->program).ranks;
+    const double f = 1 - 1.0 / ranks, n = (double)job->reference->cells, q = (double)job->query.cells;
+    const double all = (double)job->layer.bytes * job->world->size;
+    const double mean = all / sizeof(ferry_transfer_entry) / (n > 0 ? n : 1), most = (double)job->layer.count;
+    const double of_row = edges(job) * mean, wide = of_row < most ? of_row : most;
+    const double block = 16 * 20 * (of_row + wide); /* of the fewest rows that are made at a time */
+    const double wanted = 20 * q * wide / ranks + block;
+    job->layer.work = wanted < (double)MOST ? (int64_t)wanted : MOST;
+    add_phase(
+        job, "layer", kept + block_bytes(job) + 2 * job->layer.work + ferry_output_csr_bytes() + (int64_t)(all / ranks),
+        job->layer.read + walk_bytes(job), f * sizeof(ferry_transfer_entry) * edges(job) * q * mean, 20 * q * wide);
 }
 
 static void plan_phases(map_job *job, int64_t base, int64_t graphs)
@@ -136,26 +202,19 @@ static void plan_phases(map_job *job, int64_t base, int64_t graphs)
     const bool joins = job->self && (job->kernel.symmetrize || job->kernel.kernel == FERRY_UMAP);
     const int64_t weights =
         ferry_weights_bytes(job->query.cells, job->search.k, ranks, job->kernel.kernel, job->kernel.symmetrize);
-    const int64_t room = job->program->memory - base - graphs - BLOCKS;
+    const int64_t room = job->program->memory - base - graphs - job->layer.bytes - block_bytes(job);
     const int64_t kept = base + graphs + (weights < room / 2 ? weights : room > 0 ? room / 2 : 0);
-    add_phase(job, "weights", kept, joins ? f * 16 * kq : 0, 0);
+    const int64_t packed = job->o->probabilities ? ferry_output_csr_bytes() : 0;
+    add_phase(job, "weights", kept, walk_bytes(job), joins ? f * 16 * kq : 0, 0);
     if (job->diffused) plan_diffusion(job, kept);
     if (job->keys)
-        add_phase(job, "labels", kept + BLOCKS / 2 + evaluated_bytes(job, ranks), f * 12 * kq * job->keys,
-                  8 * q * job->keys);
-    const int64_t width = widest(job);
-    if (width)
-        add_phase(job, "values", kept + BLOCKS + 8 * width * (job->reference->cells / ranks + 1),
-                  f * (8 + 8.0 * (double)width) * kq, 8.0 * (double)width * q);
-    if (job->layer.count) {
-        const double mean =
-            (double)job->layer.bytes * job->world->size / sizeof(ferry_transfer_entry) / (n > 0 ? n : 1);
-        const double most = (double)job->layer.count, of_row = job->search.k * mean;
-        add_phase(job, "layer", kept + BLOCKS + job->layer.bytes * job->world->size / ranks,
-                  f * sizeof(ferry_transfer_entry) * kq * mean, 12 * q * (of_row < most ? of_row : most));
-    }
+        add_phase(job, "labels", kept + block_bytes(job) + packed + evaluated_bytes(job, ranks),
+                  walk_bytes(job) * job->keys, f * 12 * touched(job) * job->keys, 8 * q * job->keys);
+    if (widest(job)) plan_values(job, kept);
+    if (job->layer.count) plan_layer(job, kept);
     if (job->o->presence)
-        add_phase(job, "presence", kept + BLOCKS / 2 + 8 * (job->reference->cells / ranks + 1), f * 24 * kq, 8 * n);
+        add_phase(job, "presence", kept + 2 * block_bytes(job) + 16 * (job->reference->cells / ranks + 1),
+                  walk_bytes(job) * (job->o->presence[0] ? 3 : 2), f * 24 * kq, 8 * n);
 }
 
 static ferry_status check_layer(const map_job *job)
@@ -195,8 +254,9 @@ static ferry_status settle(map_job *job, int64_t base, int64_t lists)
     else if (!job->self && !isnan(job->o->unknown_quantile))
         graphs += other;
     plan_phases(job, base, graphs);
-    job->room = job->program->memory - base - graphs - BLOCKS - job->layer.bytes - evaluated_bytes(job, ranks);
-    if (job->room < BLOCKS / 2) job->room = BLOCKS / 2;
+    job->room =
+        job->program->memory - base - graphs - block_bytes(job) - job->layer.bytes - evaluated_bytes(job, ranks);
+    if (job->room < LITTLE) job->room = LITTLE;
     job->kernel.memory = job->room / 2;
     job->diffusion.memory = job->room / 2;
     return check_layer(job);

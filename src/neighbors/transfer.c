@@ -291,11 +291,13 @@ static ferry_status numbers_part(double *out, const ferry_world *world, const fe
 {
     FERRY_AUTO double *fetched = NULL;
     ferry_touched touched = {0};
-    ferry_status status = ferry_agree(world, open_part(&touched, &fetched, block, m, first, end, values->width));
-    if (status == FERRY_OK)
+    const ferry_status opened = open_part(&touched, &fetched, block, m, first, end, values->width);
+    ferry_status status = ferry_agree(world, opened);
+    if (status == FERRY_OK && opened == FERRY_OK)
         status = ferry_fetch(fetched, world, values->first, values->value, (size_t)values->width * sizeof *fetched,
                              touched.cell, touched.distinct);
-    if (status == FERRY_OK) multiply(out + first * values->width, &touched, fetched, values->width);
+    if (status == FERRY_OK && opened == FERRY_OK)
+        multiply(out + first * values->width, &touched, fetched, values->width);
     ferry_touched_close(&touched);
     return status;
 }
@@ -316,7 +318,9 @@ static ferry_status numbers_round(ferry_weights *weights, const ferry_world *wor
     FERRY_AUTO float *m = NULL;
     ferry_weights_block block;
     FERRY_TRY(ferry_weights_take(&block, weights, world, round));
-    FERRY_TRY(ferry_agree(world, open_numbers(&out, &m, &block, values->width)));
+    const ferry_status opened = open_numbers(&out, &m, &block, values->width);
+    FERRY_TRY(ferry_agree(world, opened));
+    FERRY_TRY(opened); /* agreed; told to the analyser too */
     const int64_t bytes = block.rows ? block.indptr[block.rows] * values->width * (int64_t)sizeof *out : 0;
     const int64_t parts = 1 + ferry_max(world, bytes) / FETCHED;
     for (int64_t p = 0; p < parts; p++)
