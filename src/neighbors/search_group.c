@@ -8,7 +8,8 @@
  *      bound >= tau (1 + 2e-6)                            (bisector; only where every row is in its nearest list)
  *      d_j^2 - E >= ((tau + R_j)(1 + 6e-6))^2             (ball)
  *    and rows x of it when d(x, c_j) is below sqrt(d_j^2 - E) - tau or above sqrt(d_j^2 + E) + tau (annulus). Rows are
- *    in the order of d(x, c_j), queries of a list are sorted by d_j, so the 24 of a panel agree about a run of units.
+ *    in the order of d(x, c_j), queries of a list by what they need of it, so the 24 of a panel agree about a run of
+ * units.
  * 4. What is left within the margins is decided by float64 distances of the rows as they were given. */
 #include "search_impl.h"
 #include <math.h>
@@ -336,29 +337,29 @@ static int still_needed(ferry_searcher *s, const ferry_visit_slot *slot)
         }
         const float sum = s->norm[v->query] + norm, e = error * sum * sum + tiny, square = v->distance * v->distance;
         const float ball = (tau + radius) * RADIUS_MARGIN, least = square - e;
-        s->need[n] = (ferry_need){(sqrtf(least > 0 ? least : 0) - near) * (1 - 2e-6f),
-                                  (sqrtf(square + e) + tau) * TAU_MARGIN, v->distance, v->query};
+        const float low = (sqrtf(least > 0 ? least : 0) - near) * (1 - 2e-6f);
+        s->need[n] = (ferry_need){low, (sqrtf(square + e) + tau) * TAU_MARGIN, low > 0 ? low : 0, v->query};
         n += !((proven && v->bound >= near) || least >= ball * ball);
     }
     return n;
 }
 
-/* query, low and high by ascending distance to the centroid, to the 64th part of its range: panels of queries that need
- * about the same rows. */
+/* query, low and high by ascending low, to the 64th part of its range: panels of queries that need about the same rows.
+ * Most rows are far from their centroid and most visitors further, so the lower end is the one that leaves out many. */
 static void sort_queries(ferry_searcher *s, int n)
 {
     enum { PARTS = 64 };
     int start[PARTS + 1] = {0};
-    float least = s->need[0].distance, most = least;
+    float least = s->need[0].key, most = least;
     for (int i = 1; i < n; i++) {
-        least = s->need[i].distance < least ? s->need[i].distance : least;
-        most = s->need[i].distance > most ? s->need[i].distance : most;
+        least = s->need[i].key < least ? s->need[i].key : least;
+        most = s->need[i].key > most ? s->need[i].key : most;
     }
     const float scale = n > PANEL && most > least ? (PARTS - 1) / (most - least) : 0;
-    for (int i = 0; i < n; i++) start[(int)((s->need[i].distance - least) * scale) + 1]++;
+    for (int i = 0; i < n; i++) start[(int)((s->need[i].key - least) * scale) + 1]++;
     for (int b = 0; b < PARTS; b++) start[b + 1] += start[b];
     for (int i = 0; i < n; i++) {
-        const int to = start[(int)((s->need[i].distance - least) * scale)]++;
+        const int to = start[(int)((s->need[i].key - least) * scale)]++;
         s->query[to] = s->need[i].query;
         s->low[to] = s->need[i].low;
         s->high[to] = s->need[i].high;

@@ -69,9 +69,9 @@ typedef struct ferry_visit_slot {
     int64_t first, count; /* visits */
 } ferry_visit_slot;
 
-/* A query of the list that is visited: distances to its centroid, of the rows that it needs and its own. */
+/* A query of the list that is visited: distances to its centroid of the rows that it needs; key >= 0 for sorting. */
 typedef struct ferry_need {
-    float low, high, distance;
+    float low, high, key;
     int32_t query;
 } ferry_need;
 
