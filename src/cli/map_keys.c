@@ -254,8 +254,12 @@ static ferry_status measure(map_layer *layer, const map_job *job)
     double values = cells * layer->dim;
     FERRY_TRY(ferry_file_entries(&entry, &count, job->reference->file));
     for (int i = 0; i < count; i++)
-        if (!strcmp(entry[i].path, layer->rep) && entry[i].nonzeros >= 0) values = (double)entry[i].nonzeros;
-    layer->read = values < cells * layer->dim ? 8 * values : 4 * values; /* values and columns; values */
+        if (!strcmp(entry[i].path, layer->rep) && entry[i].nonzeros >= 0) {
+            values = (double)entry[i].nonzeros;
+            layer->by_columns = !strncmp(entry[i].encoding, "csc", 3);
+        }
+    layer->mean = values / (cells > 0 ? cells : 1) * (double)layer->count / layer->dim;
+    layer->read = values < cells * layer->dim ? 12 * values : 4 * values; /* values and columns; values */
     layer->read *= (double)job->reference->cells / (cells > 0 ? cells : 1);
     if (values > cells * (double)layer->count) values = cells * (double)layer->count;
     values *= (double)job->reference->cells / (cells > 0 ? cells : 1) / job->world->size;
