@@ -32,7 +32,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MARGIN       ((int64_t)8 << 20)   /* what libraries take while they work */
+#define MARGIN       ((int64_t)10 << 20)  /* what libraries take while they work */
 #define MESSAGES     ((int64_t)8 << 20)   /* what MPI holds once ranks have talked */
 #define WRITING      ((int64_t)16 << 20)  /* what HDF5 and MPI hold of a file that is written */
 #define SLAB         ((int64_t)32 << 20)  /* of one read of rows, at most */
@@ -118,8 +118,9 @@ typedef struct form {
 static int64_t side_bytes(const numbers *x, int64_t rows, bool held)
 {
     if (rows == 0) return 0;
-    return held ? ferry_lists_held_bytes(rows, x->lists, x->sizes->dim, (int)x->p)
-                : ferry_lists_cache_least(x->sizes->dim, x->o->threads);
+    if (!held) return ferry_lists_cache_least(x->sizes->dim, x->o->threads);
+    const int64_t bytes = ferry_lists_held_bytes(rows, x->lists, x->sizes->dim, (int)x->p);
+    return x->p > 1 ? bytes + bytes / 8 : bytes; /* pages that one rank alone has touched count whole for it */
 }
 
 static int64_t graph_bytes(const numbers *x, bool held)
