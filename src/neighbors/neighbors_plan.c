@@ -349,7 +349,7 @@ static double pairs_share(const numbers *x)
     const double lists = (double)x->lists, cells = (double)larger(2, x->n);
     if (x->o->probes) return fmin(1, (double)x->o->probes / lists);
     if (x->o->exact) return fmin(1, 0.25 * pow(1e6 / cells, 0.15));
-    return fmin(1, fmax(0.03, 0.03 * pow(1e6 / cells, 0.5)));
+    return fmin(1, 0.03 * pow(1e6 / cells, 0.5));
 }
 
 static int64_t search_phase_bytes(const ferry_neighbors_plan *out, const numbers *x, bool graph)
