@@ -19,16 +19,16 @@ enum { MOST_POINTS = 100000, MOST_VECTOR_POINTS = 30000 };
 
 static const cli_option OPTIONS[] = {
     {"kind", 0, OPTION_CHOICE, "auto|trace|heatmap|sankey|stages|cells", offsetof(plot_options, kind), "auto", NULL,
-     "What to draw. auto: trace for PLAN.h5, heatmap for a CSV table, cells for a .h5ad with an embedding, else "
+     "what to draw. auto: trace for PLAN.h5, heatmap for a CSV table, cells for a .h5ad with an embedding, else "
      "stages"},
     {"basis", 0, OPTION_TEXT, "KEY", offsetof(plot_options, basis),
      "(X_umap, X_tsne, spatial, or the first of two columns)", NULL,
-     "Embedding to draw cells on: a key of obsm, of which the first two columns count"},
+     "embedding to draw cells on: a key of obsm, of which the first two columns count"},
     {"color", 0, OPTION_LIST, "COLUMN", offsetof(plot_options, colour),
      "(the first *_pred with its *_conf, else the first categorical)", NULL,
-     "Column of obs to colour cells by, labels or numbers; up to four times: panels side by side"},
+     "column of obs to colour cells by, labels or numbers; up to four times: panels side by side"},
     {"title", 0, OPTION_TEXT, "TEXT", offsetof(plot_options, title), "(the file's name)", NULL,
-     "The line above the picture"},
+     "the line above the picture"},
     {0}};
 
 /* What the picture is of. */
@@ -174,6 +174,8 @@ static ferry_status run(cli_program *program, const void *options)
     if (status == FERRY_OK && world->rank == 0)
         printf("figure   %s\nscript   %s   (gnuplot %s draws it again)\nnumbers  %s\n", out.path, out.script_path,
                figure_base_name(out.script_path), out.data_path);
+    if (status == FERRY_OK && world->rank == 0 && what.recorded && what.kind == KIND_STAGES)
+        printf("it shows time and memory by stage: the file has no embedding of its cells (--kind cells says more)\n");
     figure_cells_close(&cells);
     figure_close(&out);
     return status;

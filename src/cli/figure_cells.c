@@ -10,8 +10,8 @@
 enum { SHADES = 64, LISTED = 64 }; /* steps of a scale; at most that many colours, of categories too */
 #define SIDE      470.0            /* pixels of a panel's longer side */
 #define NAME_SIZE 12.0
-#define NAME_ROOM 250.0 /* pixels of a name in the legend */
-#define COVER     0.16  /* share of a panel that points would cover if none lay on another */
+#define NAME_ROOM 320.0 /* pixels of a name in the legend */
+#define COVER     0.12  /* share of a panel that points would cover if none lay on another */
 
 /* How a panel shows its column. */
 typedef struct panel_look {
@@ -37,13 +37,21 @@ typedef struct drawing {
 static const char *thousands(char text[32], int64_t value)
 {
     char digits[32];
-    const int length = snprintf(digits, sizeof digits, "%lld", (long long)value);
+    const int length = snprintf(digits, sizeof digits, "%lld", (long long)(value < 0 ? -value : value));
     int used = 0;
+    if (value < 0) text[used++] = '-';
     for (int i = 0; i < length && used < 30; i++) {
         if (i && (length - i) % 3 == 0) text[used++] = ',';
         text[used++] = digits[i];
     }
     text[used] = 0;
+    return text;
+}
+
+static const char *value_text(char text[32], double value)
+{
+    if (fabs(value) >= 1e4 && fabs(value) < 1e7) return thousands(text, (int64_t)llround(value));
+    (void)snprintf(text, 32, "%.4g", value);
     return text;
 }
 
@@ -187,8 +195,10 @@ static ferry_status order_cells(drawing *d)
         if (isfinite(xy[2 * i]) && isfinite(xy[2 * i + 1]))
             turns[d->count++] = (turn){figure_cells_random(i ^ INT64_C(0x5bd1e995)), i};
     if (d->count == 0)
-        return ferry_fail(FERRY_E_FILE, "obsm/%s: no cell has a place: all its numbers are missing or infinite",
-                          d->cells->basis);
+        return ferry_fail(
+            FERRY_E_FILE,
+            "%s: obsm/%s: no cell has a place: all its numbers are missing or infinite; give another --basis",
+            d->cells->path, d->cells->basis);
     qsort(turns, (size_t)d->count, sizeof *turns, by_turn);
     for (int64_t i = 0; i < d->count; i++) d->order[i] = turns[i].cell;
     return FERRY_OK;
@@ -256,14 +266,18 @@ static const char *amount(char text[32], const drawing *d, int64_t cells)
 static void other_name(char text[64], const panel_look *look)
 {
     char number[32];
-    (void)snprintf(text, 64, "%s other%s", thousands(number, look->others), look->others == 1 ? "" : "s");
+    (void)snprintf(text, 64, "%s other %s", thousands(number, look->others),
+                   look->others == 1 ? "category" : "categories");
 }
 
 static double legend_width(const drawing *d, const cells_panel *panel, const panel_look *look)
 {
     char text[256];
     if (panel->numeric) return 110;
-    double names = figure_text_width(look->others ? "12,345 others" : look->missing ? "missing" : "", NAME_SIZE);
+    double names = figure_text_width(look->others    ? "12,345 other categories"
+                                     : look->missing ? "missing"
+                                                     : "",
+                                     NAME_SIZE);
     for (int k = 0; k < look->listed; k++)
         names = fmax(names, figure_text_width(figure_fit(text, ferry_name(&panel->labels.categories, look->category[k]),
                                                          NAME_SIZE, NAME_ROOM),
@@ -302,13 +316,13 @@ static void draw_scale(figure *out, const drawing *d, int k, double x, double to
 {
     const panel_look *look = &d->look[k];
     const double height = fmin(220, d->height - 40), y0 = top - (d->height + height) / 2;
-    char low[32], middle[32], high[32], text[64], number[32];
-    (void)snprintf(low, sizeof low, "%s%.4g", look->below ? "\u2264 " : "", look->low);
-    (void)snprintf(middle, sizeof middle, "%.4g", (look->low + look->high) / 2);
-    (void)snprintf(high, sizeof high, "%s%.4g", look->above ? "\u2265 " : "", look->high);
+    char low[48], middle[48], high[48], text[64], number[32];
+    (void)snprintf(low, sizeof low, "%s%s", look->below ? "\u2264 " : "", value_text(number, look->low));
+    (void)snprintf(middle, sizeof middle, "%s", value_text(number, (look->low + look->high) / 2));
+    (void)snprintf(high, sizeof high, "%s%s", look->above ? "\u2265 " : "", value_text(number, look->high));
     figure_colour_bar(out, FIGURE_VIRIDIS, x + 16, y0, height, low, middle, high);
     if (!look->missing) return;
-    (void)snprintf(text, sizeof text, "missing %s", thousands(number, look->missing));
+    (void)snprintf(text, sizeof text, "missing %s", amount(number, d, look->missing));
     figure_dot(out, x + 23, y0 - 20, 5, FIGURE_MISSING);
     figure_label(out, x + 36, y0 - 20, 'l', 11, 0, FIGURE_INK, text);
 }
@@ -376,18 +390,18 @@ static sheet arrange(const drawing *d)
 {
     sheet s = {0};
     const int panels = d->cells->panels, rows = (panels + 1) / 2;
-    double y = 48; /* of the lowest row's panels, from below */
+    double first = 0, y = 18; /* the widest legend between two panels; the lowest end of a legend */
+    for (int k = 0; k < panels; k += 2) first = fmax(first, d->look[k].legend);
     for (int row = rows - 1; row >= 0; row--) {
-        double x = 46, high = d->height;
-        for (int k = 2 * row; k < panels && k < 2 * row + 2; k++)
-            high = fmax(high, legend_height(d, &d->cells->panel[k], &d->look[k]));
-        for (int k = 2 * row; k < panels && k < 2 * row + 2; k++) {
-            s.left[k] = x;
+        const int end = 2 * row + 2 < panels ? 2 * row + 2 : panels;
+        double high = d->height + 22; /* with the name of the axis */
+        for (int k = 2 * row; k < end; k++) high = fmax(high, legend_height(d, &d->cells->panel[k], &d->look[k]));
+        for (int k = 2 * row; k < end; k++) {
+            s.left[k] = k % 2 ? 46 + d->width + first + 50 : 46;
             s.bottom[k] = y + high - d->height;
-            x += d->width + d->look[k].legend + 50;
+            s.width = fmax(s.width, s.left[k] + d->width + d->look[k].legend + 24);
         }
-        s.width = fmax(s.width, x - 26);
-        y += high + (row ? 76 : 0);
+        y += high + (row ? 56 : 0);
     }
     s.height = y + 82;
     return s;
@@ -429,7 +443,7 @@ static void draw_points(figure *out, const drawing *d, const sheet *s)
 {
     /* Few cells: large and nearly solid. Many: small, and dense places show. */
     const double n = (double)d->count;
-    const double radius = fmin(3.4, fmax(0.75, sqrt(COVER * d->width * d->height / (n * 3.14159265358979))));
+    const double radius = fmin(4.5, fmax(0.75, sqrt(COVER * d->width * d->height / (n * 3.14159265358979))));
     const double solid = fmin(0.9, fmax(0.55, 0.9 - 0.12 * log10(fmax(n, 1000) / 1000)));
     const unsigned through = (unsigned)lround(255 * (1 - solid));
     int column = 3;

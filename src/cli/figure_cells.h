@@ -15,6 +15,7 @@ typedef struct cells_panel {
 } cells_panel;
 
 typedef struct figure_cells {
+    const char *path; /* borrowed from the wish */
     char basis[CELLS_NAME];
     int panels;
     int64_t cells, count; /* in the file; read, on rank 0 */

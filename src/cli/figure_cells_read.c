@@ -282,7 +282,7 @@ static ferry_status read_colours(figure_cells *out, const char *path)
 ferry_status figure_cells_read(figure_cells *out, const ferry_world *world, const cells_wish *wish)
 {
     ferry_file *file = NULL;
-    memset(out, 0, sizeof *out);
+    *out = (figure_cells){.path = wish->path};
     FERRY_TRY(ferry_file_open(&file, world, wish->path));
     ferry_status status = read_cells(out, world, file, wish);
     ferry_file_close(&file);

@@ -3,7 +3,7 @@
 #define CLI_FIGURE_COLOUR_H
 #include "figure.h"
 
-#define FIGURE_MISSING "#c8c8c8" /* cells without a value */
+#define FIGURE_MISSING "#b4b4b4" /* cells without a value */
 #define FIGURE_OTHER   "#dedede" /* of categories that are not told apart */
 
 /* Perceptually even: equal steps of the number look equally far apart. */
