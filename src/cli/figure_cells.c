@@ -360,7 +360,7 @@ static void write_colours(figure *out, const drawing *d, int k, unsigned through
                d->cells->panel[k].numeric ? "scale" : "legend");
     figure_add(s, "array colour%d[%d] = [", k + 1, look->listed + 2);
     for (int i = 0; i < look->listed; i++) figure_add(s, "0x%02x%s,", through, look->colour[i] + 1);
-    figure_add(s, "0x%02x%s,0x%02x%s]\n", through, FIGURE_OTHER + 1, through, FIGURE_MISSING + 1);
+    figure_add(s, "0x%02x%s,0x%02x%s]\n", through, &FIGURE_OTHER[1], through, &FIGURE_MISSING[1]);
 }
 
 /* The points of a panel whose colours are beneath, or above. */
