@@ -276,6 +276,27 @@ static void small_sets(const ferry_world *world)
     free(one.values);
 }
 
+/* From a disk, all queries of a thread at once: places in several passes, candidates up to the last, ties. */
+static void large_chunks(const ferry_world *world)
+{
+    const how h = HOW(.k = 89, .self = true, .lists = 60, .disk = true, .cache = ferry_lists_cache_least(50, 2));
+    set a = mixture(world, 3000, 50, 20, 1, 10);
+    exact_as_brute(world, "disk, k 89", &a, &a, h, 10);
+    free(a.values);
+    a = mixture(world, 4000, 20, 5, 1, 60);
+    repeat_rows(&a, 200);
+    exact_as_brute(world, "disk, 200 times", &a, &a,
+                   HOW(.self = true, .lists = 15, .disk = true, .cache = 1, .threads = 2), 40);
+    free(a.values);
+    a = set_of(world, 1728, 3);
+    for (int64_t i = 0; i < a.rows; i++)
+        for (int k = 0, p = 1; k < 3; k++, p *= 12) a.values[i * 3 + k] = (float)(i / p % 12);
+    for (int k = 75; k < 90; k += 7)
+        exact_as_brute(world, "disk, grid", &a, &a, HOW(.k = k, .self = true, .lists = 40, .disk = true, .cache = 1),
+                       3);
+    free(a.values);
+}
+
 /* Angles so small that the rows differ in their last bits only. */
 static void narrow_cone(const ferry_world *world)
 {
@@ -358,10 +379,17 @@ static void same_for_all(const ferry_world *world, const ferry_world *alone)
         sums[r] = all.sum;
         h.threads = 2;
         h.memory = 1;
-        h.disk = r != 1; /* its own thread has a part of the queries and of the reference */
-        h.cache = ferry_lists_cache_least(20, 2);
         const outcome small = outcome_of(world, &b, &a, h);
         same_outcome(&one, &small);
+        h.disk = true; /* chunks depend on memory and threads, so what was looked at does; the answer does not */
+        h.cache = ferry_lists_cache_least(20, 2);
+        for (int i = 0; i < 4; i++) {
+            h.threads = 1 + i % 2;
+            h.memory = i < 2 ? 1 : (int64_t)1 << 28;
+            const outcome disk = outcome_of(world, &b, &a, h);
+            CHECK(disk.sum == one.sum && disk.counts.queries == one.counts.queries);
+            CHECK(disk.counts.pairs > 0 && disk.counts.lists > 0);
+        }
     }
     CHECK(sums[0] != sums[1]);
     free(a.values);
@@ -490,6 +518,7 @@ int main(int argc, char **argv)
     hard_sets(&world);
     duplicates(&world);
     small_sets(&world);
+    large_chunks(&world);
     narrow_cone(&world);
     real_cells(&world);
     ferry_world alone;

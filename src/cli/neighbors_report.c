@@ -46,7 +46,10 @@ void neighbors_plan_print(const ferry_neighbors_plan *plan, const cli_program *p
                ferry_size_text(written, (double)p->written_bytes), ferry_size_text(sent, (double)p->sent_bytes),
                p->flops, p->seconds);
     }
-    printf("seconds and flops are estimates; bytes per rank are kept\n");
+    printf("seconds and flops are estimates; bytes per rank are kept%s\n",
+           searches(plan) && !plan->reference_held
+               ? "; search reads at least so much, more when the cells of one type fill many lists"
+               : "");
 }
 
 void neighbors_plan_record(json *out, const ferry_neighbors_plan *plan, const cli_program *program)

@@ -65,6 +65,8 @@ FERRY_API ferry_status ferry_lists_take(ferry_list_part *out, const ferry_lists 
 FERRY_API void ferry_lists_drop(const ferry_lists *lists, ferry_list_part *part);
 /** Local. The list that holds a row of list order. */
 FERRY_API int64_t ferry_lists_of_row(const ferry_lists *lists, int64_t row);
+/** Local. The cache of lists that are not held gets so many bytes from now on; parts that are in use stay. */
+FERRY_API void ferry_lists_cache_set(const ferry_lists *lists, int64_t bytes);
 /** Local. Counters since the opening: parts read from disk, found in the cache. */
 FERRY_API void ferry_lists_traffic(const ferry_lists *lists, int64_t *read, int64_t *found);
 FERRY_END

@@ -262,6 +262,17 @@ void ferry_cache_traffic(ferry_lists_cache *cache, int64_t *read, int64_t *found
     pthread_mutex_unlock(&cache->guard);
 }
 
+void ferry_lists_cache_set(const ferry_lists *lists, int64_t bytes)
+{
+    ferry_lists_cache *cache = lists->store->cache;
+    char *none;
+    if (lists->held || !cache) return;
+    pthread_mutex_lock(&cache->guard);
+    cache->most = (size_t)(bytes > 0 ? bytes : 0);
+    make_room(&none, cache, 0);
+    pthread_mutex_unlock(&cache->guard);
+}
+
 /* ---- open, close ---- */
 
 static ferry_status open_cache(ferry_lists_cache *cache, const ferry_lists *lists)

@@ -131,7 +131,11 @@ static ferry_status search_lists(ferry_graph *graph, ferry_neighbors_report *rep
 {
     const bool self = queries == reference;
     ferry_search_options search = {.k = options->k, .self = self, .memory = plan->work, .threads = options->threads};
+    /* a sample wants lists from everywhere: what most queries will need is a cache until then */
+    const int64_t least = ferry_search_least(reference->quantizer->dim, options->k, reference->lists, options->threads);
+    if (plan->work > least) ferry_lists_cache_set(reference, plan->cache + plan->work - least);
     FERRY_TRY(settle(&search, report, world, queries, reference, options));
+    ferry_lists_cache_set(reference, plan->cache);
     report->rule = search.rule;
     report->reach = search.reach;
     report->probes = search.probes;

@@ -18,9 +18,10 @@
  *   assign   read n B + q B;            sent 32 L P for each side
  *   place    read n B + q B, nothing where rows are kept from assign; sent f R (n + q); on disk written 2 R n, read R n
  *   tune     on disk read 1.2 R n: the sample needs nearly every list (measured: 1.0 to 1.4)
- *   search   sent f G q; on disk: the graph written G q; lists read 1.05 R n + R q. That is so when the cache holds the
- *            lists that the queries of one list look into (measured: 1.00 to 1.05 n at 1 and 2 ranks). With less
- *            they are read again for every list of queries, which no number tells beforehand
+ *   search   sent f G q; on disk: the graph written G q; lists read 1.05 R n + R q at the least. Queries are searched in
+ *            chunks as large as memory allows, each of which reads what it looks into: few lists besides its own where
+ *            the cells of a type fill few lists, but many where one type fills thousands, which no number tells
+ *            beforehand
  *   write    written 12 k q + results; the graph on disk read G q
  *   graph    sent f (16 + 30) k q (both directions of an edge meet; sparse rows go to the rank that writes them);
  *            written 12 (k + 1.5 k) q (as many edges are one-sided as not); on disk read 5 G q
@@ -214,6 +215,18 @@ static int64_t whole_cache(const numbers *x, int64_t rows)
     return rows ? side_bytes(x, rows, false) + 6 * (int64_t)x->p * side_bytes(x, rows, true) / 5 : 0;
 }
 
+/* Most of what the other arrays leave when the reference is on disk: the more queries are searched together, the less
+ * often it is read, and a cache of some lists does not change that. */
+static int64_t disk_work(const numbers *x, const ferry_neighbors_plan *out, int64_t queries, int64_t memory)
+{
+    if (x->sizes->index) return 0;
+    const int64_t least = work_least(x),
+                  most = ferry_search_most(x->sizes->dim, x->o->k, x->lists, per_rank(x, x->rows), x->o->threads);
+    const int64_t left =
+        memory - x->fixed - queries - out->query_cache - out->graph - least - side_bytes(x, x->n, false);
+    return least + larger(0, smaller(most - least, left - left / 4));
+}
+
 /* What is left over goes to what is on disk, and to the buffers. */
 static void share_out(ferry_neighbors_plan *out, const numbers *x, form f)
 {
@@ -222,7 +235,7 @@ static void share_out(ferry_neighbors_plan *out, const numbers *x, form f)
     const int64_t reference = f.reference ? side_bytes(x, x->n, true) : 0;
     const int64_t queries = f.queries ? side_bytes(x, x->q, true) : 0;
     const int64_t least = larger(build_least(x, x->n, x->reference_row), build_least(x, x->q, x->query_row));
-    const bool disk = !f.reference || (x->q && !f.queries);
+    const bool disk = x->q && !f.queries;
     const int64_t results = per_rank(x, x->rows) * (4 + 8 * (int64_t)x->o->k);
     out->reference_held = f.reference;
     out->queries_held = x->q ? f.queries : f.reference;
@@ -232,6 +245,7 @@ static void share_out(ferry_neighbors_plan *out, const numbers *x, form f)
     out->work = work_least(x) + smaller(smaller(MOST_WORK, results), disk ? left / 4 : left / 2);
     out->graph = graph_bytes(x, f.graph) + (f.graph ? 0 : smaller(left / 8, (int64_t)64 << 20));
     if (x->q && !f.queries) out->query_cache = smaller(side_bytes(x, x->q, false) + left / 8, whole_cache(x, x->q));
+    if (!f.reference) out->work = disk_work(x, out, queries, memory);
     const int64_t others = x->fixed + queries + out->query_cache + out->graph + out->work;
     if (!f.reference) out->cache = smaller(whole_cache(x, x->n), larger(side_bytes(x, x->n, false), memory - others));
 }

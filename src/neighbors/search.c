@@ -1,9 +1,10 @@
 /* Which rank searches what, in rounds, and the way of the results to the graph.
  *
  * Queries are cut in chunks in list order. Chunks of lists that are in memory on every node are dealt in turn, which
- * needs no estimate of their cost; from a disk a rank has a run of chunks, so that it reads its part of the
- * lists and their neighbours. The cost of a list is estimated by its queries times the rows of the lists around its
- * number. A round ends when the results fill their room. */
+ * needs no estimate of their cost; from a disk a rank has a run of them, so that it reads its part of the lists and
+ * their neighbours. The cost of a list is estimated by its queries times the rows of the lists around its number. A
+ * reference on disk is read again for every chunk that looks into it: there the run is cut anew, into equal chunks as
+ * large as memory and the number of threads allow. A round ends when the results fill their room. */
 #include "search_impl.h"
 #include "mpi/log.h"
 #include "mpi/stage.h"
@@ -11,17 +12,19 @@
 #include <omp.h>
 #include <string.h>
 
-#define AROUND 8    /* lists before and after one that are likely to be visited */
-#define ALWAYS 5000 /* rows whose distances cost as much as the rest of a query */
+#define AROUND      8    /* lists before and after one that are likely to be visited */
+#define ALWAYS      5000 /* rows whose distances cost as much as the rest of a query */
+#define VISITS_EACH 24   /* of a query of a compact chunk that there is room for, at most */
 
 typedef struct run {
     ferry_search_job job;
     const ferry_world *world;
     ferry_searcher *searcher; /* [threads] */
     int threads;
-    int64_t first, chunks; /* of this rank */
     bool dealt;
-    int64_t total; /* chunks of all ranks */
+    int64_t total;            /* chunks of all ranks, before those of this rank are cut anew */
+    int64_t chunks;           /* of this rank: */
+    int64_t first, step, end; /* row of the first, rows from one to the next, end of the last */
     /* a round */
     int64_t room, done, rows; /* chunks; of this rank so far; queries in it */
     uint32_t *row, *cell;
@@ -44,10 +47,61 @@ static int64_t record_bytes(int k)
     return 4 + 8 * (int64_t)k;
 }
 
+static int64_t chunk_bytes(const ferry_search_job *job, int64_t lists, int k, int threads)
+{
+    return threads * (ferry_searcher_bytes(job, lists) + job->chunk * record_bytes(k));
+}
+
 int64_t ferry_search_least(int dim, int k, int64_t lists, int threads)
 {
-    const int64_t looked = smaller(lists, LOOKED);
-    return threads * (ferry_searcher_bytes(dim, lists, looked, NEARBY, CHUNK) + CHUNK * record_bytes(k));
+    const ferry_search_job job = {
+        .dim = dim, .chunk = CHUNK, .visits = VISITS, .looked = smaller(lists, LOOKED), .nearby = NEARBY};
+    return chunk_bytes(&job, lists, k, threads);
+}
+
+/* A compact chunk of so many queries. There is room for all its places at once, and for the visits of an ordinary
+ * setting; when there are more, they are made for a part of the chunk at a time. probes 0: not known. */
+static void set_compact(ferry_search_job *job, int64_t chunk, int k, int64_t probes)
+{
+    const int64_t each = probes > 0 ? smaller(probes, VISITS_EACH) : VISITS_EACH;
+    job->compact = true;
+    job->chunk = (int)chunk;
+    job->visits = larger(VISITS, larger(each, k / 2 + 1) * chunk);
+}
+
+static int64_t even_chunk(int64_t rows, int64_t most, int threads)
+{
+    const int64_t parts = larger(1, (rows + most * threads - 1) / (most * threads)) * threads;
+    return larger(1, (rows + parts - 1) / parts);
+}
+
+int64_t ferry_search_most(int dim, int k, int64_t lists, int64_t rows, int threads)
+{
+    ferry_search_job job = {.dim = dim, .looked = smaller(lists, LOOKED), .nearby = NEARBY};
+    set_compact(&job, even_chunk(rows, CHUNK_DISK, threads), k, 0);
+    return larger(ferry_search_least(dim, k, lists, threads), chunk_bytes(&job, lists, k, threads));
+}
+
+static int64_t probes_of(const ferry_search_options *options)
+{
+    return options->rule == FERRY_VISIT_PROBES ? options->probes : 0;
+}
+
+/* The largest chunk of up to `most` queries that fits, but at least one as in memory. */
+static int64_t fitting_chunk(const ferry_search_job *like, const ferry_search_options *options, int64_t most,
+                             int threads)
+{
+    ferry_search_job job = *like;
+    int64_t low = smaller(CHUNK, most), high = most;
+    while (low < high) {
+        const int64_t middle = low + (high - low + 1) / 2;
+        set_compact(&job, middle, options->k, probes_of(options));
+        if (chunk_bytes(&job, like->reference->lists, options->k, threads) <= options->memory)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return low;
 }
 
 /* --- who searches what --- */
@@ -84,27 +138,36 @@ static ferry_status share_chunks(run *r)
     r->total = (queries->rows + r->job.chunk - 1) / r->job.chunk;
     r->dealt = queries->held && r->job.reference->held;
     if (r->dealt) {
-        r->first = rank;
         r->chunks = (r->total - rank + size - 1) / size;
+        r->first = (int64_t)rank * r->job.chunk;
+        r->step = (int64_t)size * r->job.chunk;
+        r->end = queries->rows;
         return FERRY_OK;
     }
     FERRY_AUTO double *before = NULL;
     FERRY_TRY(ferry_alloc(&before, queries->lists + 1));
     costs_before(before, queries, r->job.reference);
-    r->first = share_begins(before, r, rank);
-    r->chunks = share_begins(before, r, rank + 1) - r->first;
+    r->first = share_begins(before, r, rank) * r->job.chunk;
+    r->end = smaller(queries->rows, share_begins(before, r, rank + 1) * r->job.chunk);
+    if (!r->job.reference->held) {
+        const int64_t rows = larger(1, r->end - r->first);
+        const int64_t most = fitting_chunk(&r->job, r->job.options, smaller(CHUNK_DISK, rows), r->threads);
+        set_compact(&r->job, even_chunk(rows, most, r->threads), r->job.options->k, probes_of(r->job.options));
+    }
+    r->step = r->job.chunk;
+    r->chunks = larger(0, r->end - r->first + r->job.chunk - 1) / r->job.chunk;
     return FERRY_OK;
 }
 
-/* The i-th chunk of this rank. */
-static int64_t chunk_of(const run *r, int64_t i)
+/* First row of the i-th chunk of this rank. */
+static int64_t chunk_first(const run *r, int64_t i)
 {
-    return r->dealt ? r->first + i * r->world->size : r->first + i;
+    return r->first + i * r->step;
 }
 
-static int chunk_rows(const run *r, int64_t chunk)
+static int chunk_rows(const run *r, int64_t i)
 {
-    return (int)smaller(r->job.chunk, r->job.queries->rows - chunk * r->job.chunk);
+    return (int)smaller(r->job.chunk, r->end - chunk_first(r, i));
 }
 
 /* --- open, close --- */
@@ -112,11 +175,9 @@ static int chunk_rows(const run *r, int64_t chunk)
 /* Local. */
 static ferry_status open_run(run *r, const ferry_search_options *options)
 {
-    const int64_t chunk = r->job.chunk;
     r->threads = (int)larger(1, options->threads);
     FERRY_TRY(share_chunks(r));
-    const int64_t fixed =
-        r->threads * ferry_searcher_bytes(r->job.dim, r->job.reference->lists, r->job.looked, r->job.nearby, chunk);
+    const int64_t chunk = r->job.chunk, fixed = r->threads * ferry_searcher_bytes(&r->job, r->job.reference->lists);
     const int64_t bytes = chunk * record_bytes(options->k);
     r->room = smaller(larger(r->threads, (options->memory - fixed) / bytes), larger(1, r->chunks));
     FERRY_TRY(ferry_alloc(&r->searcher, r->threads));
@@ -138,12 +199,13 @@ static void close_run(run *r)
 
 /* --- a round --- */
 
-static void copy_answers(run *r, const ferry_searcher *s, int64_t at)
+static void copy_answers(run *r, ferry_searcher *s, int64_t at)
 {
+    ferry_answer room[FERRY_CANDIDATE_ROOM];
     const int64_t k = r->job.options->k;
     const bool root = r->job.quantizer->metric == FERRY_EUCLIDEAN;
     for (int q = 0; q < s->count; q++, at++) {
-        const ferry_answer *answer = s->kept + (int64_t)q * FERRY_CANDIDATE_ROOM;
+        const ferry_answer *answer = ferry_searcher_answers(s, q, room);
         r->row[at] = s->cell[q];
         for (int64_t i = 0; i < k; i++) {
             const bool there = i < s->answers[q];
@@ -155,8 +217,7 @@ static void copy_answers(run *r, const ferry_searcher *s, int64_t at)
 
 static ferry_status search_chunk(run *r, ferry_searcher *s, int64_t i, int64_t at)
 {
-    const int64_t chunk = chunk_of(r, i);
-    FERRY_TRY(ferry_searcher_load(s, NULL, chunk * r->job.chunk, chunk_rows(r, chunk)));
+    FERRY_TRY(ferry_searcher_load(s, NULL, chunk_first(r, i), chunk_rows(r, i)));
     FERRY_TRY(ferry_searcher_run(s, r->job.options->rule));
     copy_answers(r, s, at);
     return FERRY_OK;
@@ -192,7 +253,7 @@ static ferry_status search_round(run *r, int64_t count)
                            r->job.queries->rows, "cells", NULL);
     }
     r->rows = 0;
-    for (int64_t i = 0; i < count; i++) r->rows += chunk_rows(r, chunk_of(r, r->done + i));
+    for (int64_t i = 0; i < count; i++) r->rows += chunk_rows(r, r->done + i);
     r->done += count;
     return r->status;
 }

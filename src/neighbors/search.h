@@ -30,13 +30,17 @@ typedef struct ferry_search_counts { /* of all ranks */
 
 /** Collective. queries and reference have the same quantizer; in self mode they may be the same object. Queries are cut
  *  in chunks by their number alone; ranks take turns with chunks when both lists are held, else a rank has a run of
- *  equal cost. Results go to graph (opened by the caller, finished here). The counts are the same for any number of
- * ranks and threads; they depend on the chunks, which the answer does not. */
+ *  equal cost. From a reference on disk a chunk is as large as memory allows, so that a list that was read serves many
+ *  queries. Results go to graph (opened by the caller, finished here). The counts are the same for any number of ranks
+ *  and threads when the reference is held; they depend on the chunks (and so, from a disk, on memory, ranks and
+ *  threads), which the answer does not. */
 FERRY_API ferry_status ferry_search(ferry_graph *graph, ferry_search_counts *counts, const ferry_world *world,
                                     const ferry_lists *queries, const ferry_lists *reference,
                                     const ferry_search_options *options);
-/** Local. Bytes per rank at the least. */
+/** Local. Bytes per rank at the least; and at the most that make a search of so many queries per rank from a reference
+ *  on disk read less. */
 FERRY_API int64_t ferry_search_least(int dim, int k, int64_t lists, int threads);
+FERRY_API int64_t ferry_search_most(int dim, int k, int64_t lists, int64_t rows, int threads);
 
 /** Recall of a setting on a sample of the queries, against exact search. */
 typedef struct ferry_recall {

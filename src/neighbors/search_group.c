@@ -10,7 +10,10 @@
  *    and rows x of it when d(x, c_j) is below sqrt(d_j^2 - E) - tau or above sqrt(d_j^2 + E) + tau (annulus). Rows are
  *    in the order of d(x, c_j), queries of a list by what they need of it, so the 24 of a panel agree about a run of
  * units.
- * 4. What is left within the margins is decided by float64 distances of the rows as they were given. */
+ * 4. What is left within the margins is decided by float64 distances of the rows as they were given, which are taken in
+ *    list order. In a compact chunk (reference on disk) the (distance, cell) of a query lie in the room of its
+ *    candidates, whose positions the sorted places have: distances 0 ... 79 in that of the float32 ones, the others
+ *    behind the cells. */
 #include "search_impl.h"
 #include <math.h>
 #include <string.h>
@@ -70,6 +73,7 @@ ferry_status ferry_search_job_open(ferry_search_job *out, const ferry_lists *que
     out->looked = smaller(reference->lists, larger(LOOKED, 8 * probes));
     out->chunk = (int)smaller(CHUNK, larger(PANEL, (count / CHUNKS + PANEL - 1) / PANEL * PANEL));
     out->nearby = smaller(reference->lists, larger(NEARBY, 8 * out->looked));
+    out->visits = VISITS;
     return widest_radii(out);
 }
 
@@ -138,52 +142,60 @@ static ferry_status open_chunk(ferry_searcher *s)
     FERRY_TRY(ferry_alloc(&s->away, chunk));
     FERRY_TRY(ferry_alloc(&s->tau0, chunk));
     FERRY_TRY(ferry_alloc(&s->panel, PANEL * dim));
-    return ferry_alloc(&s->kept, chunk * FERRY_CANDIDATE_ROOM);
+    FERRY_TRY(ferry_alloc(&s->segment, chunk));
+    FERRY_TRY(ferry_alloc(&s->need, chunk + 1));
+    FERRY_TRY(ferry_alloc(&s->query, chunk));
+    FERRY_TRY(ferry_alloc(&s->low, chunk));
+    FERRY_TRY(ferry_alloc(&s->high, chunk));
+    FERRY_TRY(ferry_alloc(&s->answers, chunk));
+    return s->job->compact ? FERRY_OK : ferry_alloc(&s->kept, chunk * FERRY_CANDIDATE_ROOM);
 }
 
-static int64_t visits_room(int64_t coarse, int64_t chunk)
+static int64_t visits_room(const ferry_search_job *job, int64_t coarse)
 {
-    return VISITS + PANEL * coarse + chunk;
+    return job->visits + PANEL * coarse + job->chunk;
 }
 
-static int64_t slots_room(int64_t lists, int64_t coarse, int64_t chunk)
+static int64_t slots_room(const ferry_search_job *job, int64_t lists, int64_t coarse)
 {
-    return smaller(lists, visits_room(coarse, chunk));
+    return smaller(lists, visits_room(job, coarse));
 }
 
-static int64_t places_room(int64_t lists, int64_t coarse, int64_t chunk)
+static int64_t places_room(const ferry_search_job *job, int64_t lists, int64_t coarse)
 {
-    return larger(chunk * FERRY_CANDIDATE_ROOM, slots_room(lists, coarse, chunk));
+    const int64_t slots = slots_room(job, lists, coarse);
+    return job->compact ? slots : larger((int64_t)job->chunk * FERRY_CANDIDATE_ROOM, slots);
 }
 
 ferry_status ferry_searcher_open(ferry_searcher *out, const ferry_search_job *job)
 {
-    const int64_t lists = job->reference->lists, chunk = job->chunk;
+    const int64_t lists = job->reference->lists;
     *out = (ferry_searcher){.job = job};
     FERRY_TRY(open_chunk(out));
     FERRY_TRY(open_candidates(out));
     FERRY_TRY(open_near(&out->near, job));
     FERRY_TRY(open_coarse(&out->coarse, job));
-    FERRY_TRY(ferry_alloc(&out->visit, visits_room(out->coarse.room, chunk)));
-    FERRY_TRY(ferry_alloc(&out->sorted, visits_room(out->coarse.room, chunk)));
-    FERRY_TRY(ferry_alloc(&out->slot, slots_room(lists, out->coarse.room, chunk)));
-    FERRY_TRY(ferry_alloc(&out->places, places_room(lists, out->coarse.room, chunk)));
-    FERRY_TRY(ferry_alloc(&out->spare, places_room(lists, out->coarse.room, chunk)));
+    FERRY_TRY(ferry_alloc(&out->visit, visits_room(job, out->coarse.room)));
+    FERRY_TRY(ferry_alloc(&out->sorted, visits_room(job, out->coarse.room)));
+    FERRY_TRY(ferry_alloc(&out->slot, slots_room(job, lists, out->coarse.room)));
+    FERRY_TRY(ferry_alloc(&out->places, places_room(job, lists, out->coarse.room)));
+    FERRY_TRY(ferry_alloc(&out->spare, places_room(job, lists, out->coarse.room)));
     FERRY_TRY(ferry_alloc(&out->slot_of, lists));
     for (int64_t i = 0; i < lists; i++) out->slot_of[i] = -1;
     return FERRY_OK;
 }
 
-int64_t ferry_searcher_bytes(int dim, int64_t lists, int64_t looked, int64_t nearby, int64_t chunk)
+int64_t ferry_searcher_bytes(const ferry_search_job *job, int64_t lists)
 {
-    const int64_t coarse = coarse_room(lists, looked), candidates = chunk * FERRY_CANDIDATE_ROOM;
-    const int64_t rows = chunk * (2 * dim + 9) * 4 + PANEL * dim * 4;
-    const int64_t kept = candidates * (int64_t)(8 + sizeof(ferry_answer)) + 16 * places_room(lists, coarse, chunk);
-    const int64_t near = smaller(lists, nearby) * 12 + lists * 12; /* as many super-cells as lists, at most */
-    const int64_t scored = coarse * (8 + dim + PANEL) * 4;
-    const int64_t visits = 2 * visits_room(coarse, chunk) * (int64_t)sizeof(ferry_visit) +
-                           slots_room(lists, coarse, chunk) * (int64_t)sizeof(ferry_visit_slot) + 4 * lists;
-    return (int64_t)sizeof(ferry_searcher) + rows + kept + near + scored + visits;
+    const int64_t coarse = coarse_room(lists, job->looked), chunk = job->chunk, dim = job->dim;
+    const int64_t each = (int64_t)(sizeof(ferry_segment) + sizeof(ferry_need)) + (2 * dim + 9 + 4) * 4;
+    const int64_t answer = job->compact ? 0 : (int64_t)sizeof(ferry_answer);
+    const int64_t kept = chunk * FERRY_CANDIDATE_ROOM * (8 + answer) + 16 * places_room(job, lists, coarse);
+    const int64_t near = smaller(lists, job->nearby) * 12 + lists * 12; /* as many super-cells as lists, at most */
+    const int64_t scored = coarse * (8 + dim + PANEL) * 4 + PANEL * dim * 4;
+    const int64_t visits = 2 * visits_room(job, coarse) * (int64_t)sizeof(ferry_visit) +
+                           slots_room(job, lists, coarse) * (int64_t)sizeof(ferry_visit_slot) + 4 * lists;
+    return (int64_t)sizeof(ferry_searcher) + chunk * each + kept + near + scored + visits;
 }
 
 void ferry_searcher_close(ferry_searcher *s)
@@ -197,6 +209,12 @@ void ferry_searcher_close(ferry_searcher *s)
                       s->away,
                       s->tau0,
                       s->panel,
+                      s->segment,
+                      s->need,
+                      s->query,
+                      s->low,
+                      s->high,
+                      s->answers,
                       s->places,
                       s->spare,
                       s->kept,
@@ -473,8 +491,51 @@ uint64_t *ferry_sort_places(uint64_t *places, uint64_t *spare, int64_t count)
     return places;
 }
 
+/* Candidate i of a query of a compact chunk. */
+static uint32_t *cell_in_place(const ferry_searcher *s, int64_t query, int64_t i)
+{
+    return s->found.position + query * FERRY_CANDIDATE_ROOM + i;
+}
+
+static void *distance_in_place(const ferry_searcher *s, int64_t query, int64_t i)
+{
+    enum { HALF = FERRY_CANDIDATE_ROOM / 2 };
+    if (i < HALF) return s->found.distance2 + query * FERRY_CANDIDATE_ROOM + 2 * i;
+    return s->found.position + query * FERRY_CANDIDATE_ROOM + FERRY_CANDIDATE_MOST + 2 * (i - HALF);
+}
+_Static_assert(FERRY_CANDIDATE_MOST + 2 * (FERRY_CANDIDATE_MOST - FERRY_CANDIDATE_ROOM / 2) <= FERRY_CANDIDATE_ROOM,
+               "distances and cells of the candidates that are left fit in their room");
+
+/* Of queries from `first` on; kept NULL: in the place of the candidates. */
+typedef struct decision {
+    ferry_answer *kept;
+    int first;
+} decision;
+
+static void keep(ferry_searcher *s, decision to, uint64_t place, double distance, uint32_t cell)
+{
+    const int64_t query = place >> 8 & 0xffffff, i = place & 255;
+    if (to.kept) {
+        to.kept[(query - to.first) * FERRY_CANDIDATE_ROOM + i] =
+            (ferry_answer){distance, cell, (uint32_t)(place >> 32)};
+        return;
+    }
+    memcpy(distance_in_place(s, query, i), &distance, sizeof distance);
+    *cell_in_place(s, query, i) = cell;
+}
+
+/* What keep will need of one. */
+static void prefetch_query(const ferry_searcher *s, uint64_t place)
+{
+    const int64_t dim = s->job->dim, query = place >> 8 & 0xffffff;
+    for (int64_t b = 0; b < dim; b += 16) __builtin_prefetch(s->raw + query * dim + b);
+    __builtin_prefetch(distance_in_place(s, query, place & 255), 1);
+    __builtin_prefetch(cell_in_place(s, query, place & 255), 1);
+}
+
 /* Distances of the places in one part: `count` of them are there at most, returns how many were. */
-static int64_t measure_part(ferry_searcher *s, const ferry_list_part *part, const uint64_t *place, int64_t count)
+static int64_t measure_part(ferry_searcher *s, decision to, const ferry_list_part *part, const uint64_t *place,
+                            int64_t count)
 {
     const int64_t dim = s->job->dim, ahead = 12;
     int64_t n = 0;
@@ -485,20 +546,20 @@ static int64_t measure_part(ferry_searcher *s, const ferry_list_part *part, cons
             const int64_t later = (int64_t)(place[n + ahead] >> 32) - part->first;
             if (later < part->count)
                 for (int64_t b = 0; b < dim; b += 16) __builtin_prefetch(part->rows + later * dim + b);
+            if (!to.kept) prefetch_query(s, place[n + ahead]);
         }
         const int64_t query = place[n] >> 8 & 0xffffff;
-        s->kept[query * FERRY_CANDIDATE_ROOM + (int64_t)(place[n] & 255)] = (ferry_answer){
-            distance_of(s->job, s->raw + query * dim, part->rows + i * dim), part->cell[i], (uint32_t)(place[n] >> 32)};
+        keep(s, to, place[n], distance_of(s->job, s->raw + query * dim, part->rows + i * dim), part->cell[i]);
     }
     return n;
 }
 
-/* kept = float64 distances of the candidates of queries first ... end - 1. */
-static ferry_status measure(ferry_searcher *s, int first, int end, uint64_t *places, uint64_t *spare)
+/* Float64 distances of the candidates of queries to.first ... end - 1. */
+static ferry_status measure(ferry_searcher *s, decision to, int end, uint64_t *places, uint64_t *spare)
 {
     const ferry_lists *reference = s->job->reference;
     int64_t count = 0;
-    for (int q = first; q < end; q++)
+    for (int q = to.first; q < end; q++)
         for (int i = 0; i < s->found.count[q]; i++)
             places[count++] = (uint64_t)s->found.position[(int64_t)q * FERRY_CANDIDATE_ROOM + i] << 32 |
                               (uint64_t)q << 8 | (uint64_t)i;
@@ -507,7 +568,7 @@ static ferry_status measure(ferry_searcher *s, int first, int end, uint64_t *pla
         const int64_t row = (int64_t)(place[at] >> 32), list = ferry_lists_of_row(reference, row);
         ferry_list_part part;
         FERRY_TRY(ferry_lists_take(&part, reference, list, (row - reference->first[list]) / FERRY_LIST_PART));
-        const int64_t n = part.rows ? measure_part(s, &part, place + at, count - at) : 0;
+        const int64_t n = part.rows ? measure_part(s, to, &part, place + at, count - at) : 0;
         ferry_lists_drop(reference, &part);
         if (n == 0) return ferry_fail(FERRY_E_ARG, "the reference was stored without its rows");
         at += n;
@@ -535,16 +596,17 @@ static void resolve(void *self, ferry_candidates *found, int query)
 {
     ferry_searcher *s = self;
     uint64_t places[FERRY_CANDIDATE_ROOM], spare[FERRY_CANDIDATE_ROOM];
+    ferry_answer kept[FERRY_CANDIDATE_ROOM];
     const int64_t at = (int64_t)query * FERRY_CANDIDATE_ROOM;
-    const ferry_status status = measure(s, query, query + 1, places, spare);
+    const ferry_status status = measure(s, (decision){kept, query}, query + 1, places, spare);
     if (status != FERRY_OK) s->status = status;
     if (status == FERRY_OK) {
         ferry_answer sorted[FERRY_CANDIDATE_ROOM];
-        memcpy(sorted, s->kept + at, (size_t)found->count[query] * sizeof *sorted);
+        memcpy(sorted, kept, (size_t)found->count[query] * sizeof *sorted);
         sort_answers(sorted, found->count[query]);
         const ferry_answer last = sorted[found->k - 1];
         for (int i = 0, n = 0; i < found->count[query]; i++) {
-            if (before(&last, &s->kept[at + i])) continue;
+            if (before(&last, &kept[i])) continue;
             found->distance2[at + n] = found->distance2[at + i];
             found->position[at + n++] = found->position[at + i];
         }
@@ -553,10 +615,9 @@ static void resolve(void *self, ferry_candidates *found, int query)
 }
 
 /* Ascending, without the query itself, at most k. */
-static void finish_query(ferry_searcher *s, int q)
+static void finish_query(ferry_searcher *s, ferry_answer *answer, int q)
 {
     const ferry_search_options *options = s->job->options;
-    ferry_answer *answer = s->kept + (int64_t)q * FERRY_CANDIDATE_ROOM;
     int count = s->found.count[q];
     if (options->self)
         for (int i = 0; i < count; i++)
@@ -565,13 +626,39 @@ static void finish_query(ferry_searcher *s, int q)
     s->answers[q] = count < options->k ? count : options->k;
 }
 
+/* As many queries at a time as there is room for their places, which is that of the visits. */
+static ferry_status measure_compact(ferry_searcher *s)
+{
+    uint64_t *places = (uint64_t *)(void *)s->visit, *spare = (uint64_t *)(void *)s->sorted;
+    const int64_t room = visits_room(s->job, s->coarse.room) * (int64_t)(sizeof *s->visit / sizeof *places);
+    for (int first = 0, end; first < s->count; first = end) {
+        int64_t count = 0;
+        for (end = first; end < s->count && count + s->found.count[end] <= room; end++) count += s->found.count[end];
+        FERRY_TRY(measure(s, (decision){NULL, first}, end, places, spare));
+    }
+    return FERRY_OK;
+}
+
 static ferry_status finish(ferry_searcher *s)
 {
     for (int q = 0; q < s->count; q++) s->job->scans->settle(&s->found, q);
     FERRY_TRY(s->status);
-    FERRY_TRY(measure(s, 0, s->count, s->places, s->spare));
-    for (int q = 0; q < s->count; q++) finish_query(s, q);
+    if (s->job->compact) return measure_compact(s);
+    FERRY_TRY(measure(s, (decision){s->kept, 0}, s->count, s->places, s->spare));
+    for (int q = 0; q < s->count; q++) finish_query(s, s->kept + (int64_t)q * FERRY_CANDIDATE_ROOM, q);
     return FERRY_OK;
+}
+
+const ferry_answer *ferry_searcher_answers(ferry_searcher *s, int q, ferry_answer *room)
+{
+    if (!s->job->compact) return s->kept + (int64_t)q * FERRY_CANDIDATE_ROOM;
+    for (int i = 0; i < s->found.count[q]; i++) {
+        memcpy(&room[i].distance, distance_in_place(s, q, i), sizeof room[i].distance);
+        room[i].cell = *cell_in_place(s, q, i);
+        room[i].position = 0; /* of no more use */
+    }
+    finish_query(s, room, q);
+    return room;
 }
 
 ferry_status ferry_searcher_run(ferry_searcher *s, ferry_visit_rule rule)

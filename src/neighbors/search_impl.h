@@ -1,21 +1,26 @@
 /* search_impl.h - one thread's part of a search: a chunk of queries, the lists around theirs, and the lists to visit.
  *
  * A chunk is a run of queries in list order; the queries of one list in it are a segment. The larger it is, the more of
- * its queries visit the same list while that is in the core's cache. Chunks are cut by the number of queries alone, so
- * what is visited in which order is the same for any number of ranks and threads. */
+ * its queries visit the same list while that is in the core's cache. Chunks of lists in memory are cut by the number of
+ * queries alone, so what is visited in which order is the same for any number of ranks and threads.
+ *
+ * A reference on disk is another matter: there a chunk is as large as memory allows, so that a list that was read
+ * serves tens of thousands of queries. Such chunks are compact: the float64 distances take the place of the float32
+ * ones that they follow from, and what is sorted for them that of the visits. */
 #ifndef FERRY_SEARCH_IMPL_H
 #define FERRY_SEARCH_IMPL_H
 #include "search.h"
 
-#define CHUNK      1536 /* queries that are searched together, at most */
-#define CHUNKS     64   /* that a small set of queries is cut in */
+#define CHUNK      1536      /* queries that are searched together, at most, of lists in memory */
+#define CHUNK_DISK (1 << 17) /* and from a disk */
+#define CHUNKS     64        /* that a small set of queries is cut in */
 #define PANEL      FERRY_SOURCE_UNIT
 #define UNIT       FERRY_TARGET_UNIT
 #define LOOKED     1024 /* lists around a query's own that the approximate rules look at, at least */
 #define BATCH      2048 /* lists whose centroids the exact rule scores at a time */
 #define NEARBY     8192 /* lists around one whose gaps are kept, at least */
 #define FIRST_MOST (FERRY_MOST_NEIGHBORS + 2) /* lists that are scanned unconditionally */
-#define VISITS     98304                      /* visits that are collected before they are made */
+#define VISITS     98304                      /* visits that are collected before they are made, at least */
 
 /* What all threads share. */
 typedef struct ferry_search_job {
@@ -25,6 +30,8 @@ typedef struct ferry_search_job {
     const ferry_scans *scans;
     int dim, k;     /* k: neighbours looked for, with the query itself in self mode */
     int chunk;      /* queries of a chunk */
+    bool compact;   /* answers take the place of the candidates */
+    int64_t visits; /* that are collected before they are made */
     double error;   /* (dim + 8) u of scan.h */
     int64_t looked; /* lists that the approximate rules look at */
     int64_t nearby; /* lists whose gaps are kept */
@@ -81,16 +88,19 @@ typedef struct ferry_answer {
     uint32_t cell, position;
 } ferry_answer;
 
+/* Queries of one list in a chunk. */
+typedef struct ferry_segment {
+    int64_t list;
+    int first, count;
+} ferry_segment;
+
 /* One thread. */
 typedef struct ferry_searcher {
     const ferry_search_job *job;
     ferry_status status; /* of resolving inside a scan */
     /* the chunk */
     int count, segments;
-    struct {
-        int64_t list;
-        int first, count;
-    } segment[CHUNK];
+    ferry_segment *segment;           /* [chunk] */
     float *raw, *rows;                /* [chunk][dim] as in the file; prepared */
     uint32_t *cell;                   /* [chunk] */
     float *norm2, *norm, *own, *away; /* [chunk] |q|^2, |q|, score of and distance to its own list */
@@ -101,18 +111,18 @@ typedef struct ferry_searcher {
     float *panel; /* [24 * dim] */
     /* what to visit */
     int64_t visits;
-    ferry_visit *visit, *sorted; /* [VISITS + 24 * coarse.room] */
+    ferry_visit *visit, *sorted; /* [job.visits + 24 * coarse.room + chunk] */
     int64_t slots;
     int32_t *slot_of; /* [lists] -1: none */
     ferry_visit_slot *slot;
     /* the queries of the list that is visited, in the order of its panels */
-    ferry_need need[CHUNK + 1];
-    int32_t query[CHUNK];
-    float low[CHUNK], high[CHUNK];
+    ferry_need *need; /* [chunk + 1] */
+    int32_t *query;   /* [chunk] */
+    float *low, *high;
     /* the answer */
     uint64_t *places, *spare; /* position, query, number; before: order of the slots */
-    ferry_answer *kept;       /* [chunk][FERRY_CANDIDATE_ROOM] ascending after ferry_searcher_finish */
-    int answers[CHUNK];
+    ferry_answer *kept; /* [chunk][FERRY_CANDIDATE_ROOM], NULL when compact; after ferry_searcher_run ascending, */
+    int *answers;       /* [chunk] so many */
     int64_t lists, pairs, places_used; /* counters */
 } ferry_searcher;
 
@@ -125,12 +135,14 @@ void ferry_search_job_close(ferry_search_job *job);
 /* Local. One thread's arrays; close also after a failure. */
 ferry_status ferry_searcher_open(ferry_searcher *out, const ferry_search_job *job);
 void ferry_searcher_close(ferry_searcher *searcher);
-/* Local. With chunks of `chunk` queries. */
-int64_t ferry_searcher_bytes(int dim, int64_t lists, int64_t looked, int64_t nearby, int64_t chunk);
+/* Local. Of what the job says: dim, chunk, compact, visits, looked, nearby. */
+int64_t ferry_searcher_bytes(const ferry_search_job *job, int64_t lists);
 /* Local. The chunk is rows row[0 ... count - 1] of the queries' list order, ascending (NULL: first, first + 1, ...). */
 ferry_status ferry_searcher_load(ferry_searcher *searcher, const uint32_t *row, int64_t first, int count);
 /* Local. Searches the chunk; kept and answers have its k nearest, at most, without the query itself in self mode. */
 ferry_status ferry_searcher_run(ferry_searcher *searcher, ferry_visit_rule rule);
+/* Local. Those of query q, once: answers[q] of them, in kept or in room [FERRY_CANDIDATE_ROOM]. */
+const ferry_answer *ferry_searcher_answers(ferry_searcher *searcher, int q, ferry_answer *room);
 /* Local. Makes the visits that are collected. */
 ferry_status ferry_searcher_visit(ferry_searcher *searcher);
 /* Local. places [count] ascending by the upper 32 bits, equal ones in their order; returns which of the two arrays has

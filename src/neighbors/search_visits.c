@@ -344,7 +344,7 @@ ferry_status ferry_visit_first(ferry_searcher *searcher, int segment)
     for (int64_t i = 0; i < near->firsts; i++) {
         for (int q = first; q < first + count; q++)
             add_visit(searcher, near->first[i], near->first_gap[i], q, -1, -INFINITY);
-        if (searcher->visits >= VISITS) FERRY_TRY(ferry_searcher_visit(searcher));
+        if (searcher->visits >= searcher->job->visits) FERRY_TRY(ferry_searcher_visit(searcher));
     }
     return FERRY_OK;
 }
@@ -377,7 +377,7 @@ static ferry_status collect_batch(ferry_searcher *searcher, int segment, ferry_v
         ferry_coarse_score(searcher, p, count);
         const ferry_visits visits = ferry_coarse_visits(searcher, bisector);
         for (int i = 0; i < count; i++) add_visits(searcher, &visits, i, p + i, rule);
-        if (searcher->visits >= VISITS) FERRY_TRY(ferry_searcher_visit(searcher));
+        if (searcher->visits >= searcher->job->visits) FERRY_TRY(ferry_searcher_visit(searcher));
     }
     return FERRY_OK;
 }
