@@ -306,6 +306,9 @@ def manners(folder):
     refused([*sides, "--obs", "cell_type", "--presence-log"], 2, "--presence")
     refused([*sides, "--obs", "cell_type", "--layer", "counts", "--into"], 2, "without --into")
     refused([*sides, "--presence", "nothing"], 3, "no obs/nothing")
+    refused([*sides[:2], "--query-rep", "X_emb", "--reference-rep", "X_umap", "-o", "x.h5ad", "--obs", "cell_type"], 3,
+            "--joint")
+    refused([cells_path, "-o", "x.h5ad", "--obs", "bulk_labels", "--into"], 3, "without --into")
     refused([*sides, "--presence", "--presence-percentile", "99,1"], 2, "LOW,HIGH")
     refused([query, "missing_file.h5ad", "-o", "x.h5ad", "--obs", "cell_type"], 3, "missing_file")
     refused([*sides, "--obs", "cell_type", "--memory", "1M"], 5, "--memory")

@@ -20,7 +20,7 @@ if(NOT FERRY_SANITIZE) # the same sources, once
 endif()
 if(TARGET cellferry_program)
   set(program $<TARGET_FILE:cellferry_program>)
-  ferry_script(plot TIMEOUT 180 PROCESSORS 2 COMMAND ${here}/test_plot.sh ${PROJECT_SOURCE_DIR} ${program} ${MPIEXEC_EXECUTABLE})
+  ferry_script(plot TIMEOUT 300 PROCESSORS 2 COMMAND ${here}/test_plot.sh ${PROJECT_SOURCE_DIR} ${program} ${MPIEXEC_EXECUTABLE})
   ferry_script(outputs TIMEOUT 240 PROCESSORS 2
     COMMAND ${here}/python.sh ${PROJECT_BINARY_DIR} ${here}/check_outputs.py ${program} ${MPIEXEC_EXECUTABLE} ${PROJECT_SOURCE_DIR}/data/pbmc68k_reduced.h5ad)
   ferry_script(waddington TIMEOUT 240 PROCESSORS 2

@@ -221,7 +221,7 @@ static void oracle_values(hid_t oracle, graphs *g, const double *z)
         CHECK(worst(o.values, truth, 250 * 12) < 1e-6);
         CHECK(o.residual >= 0 && o.residual < 1e-12);
         free(o.values);
-        if (i % 3 == i / 3) within_bound(g, kernel, z, 12, 20, t, false);
+        if (i % 3 == i / 3) within_bound(g, kernel, z, 12, 12, t, false);
         free(truth);
     }
     within_bound(g, &umap, z, 12, 84, 1, true); /* a third: dense, but cut */
@@ -378,7 +378,7 @@ static void walk(const ferry_diffusion_options *options, int stride)
     int meeting = 1;
     nearest(&g, points, 40, 2, 4, 38);
     for (ferry_status status = FERRY_E_RUN; status != FERRY_OK && meeting < 5000;
-         meeting += meeting < 30 ? 1 : stride) {
+         meeting += meeting < 25 ? 1 : stride) {
         snprintf(text, sizeof text, "%d:%d", meeting, meeting % world.size);
         setenv("FERRY_FAIL", text, 1);
         outcome o = diffuse(&world, &g, &gauss, z, 3, options);
@@ -411,7 +411,7 @@ int main(int argc, char **argv)
     large();
     const ferry_diffusion_options ways[] = {
         {FERRY_ITERATIVE, 2, 0, 0, 0}, {FERRY_SPECTRAL, 2, 0, 0, 0}, {FERRY_SPECTRAL, 2, 3, 1, MEMORY}};
-    for (int i = 0; i < 3; i++) walk(ways + i, i == 2 ? 197 : 3);
+    for (int i = 0; i < 3; i++) walk(ways + i, i == 2 ? 397 : 7);
     free(z);
     graphs_close(&g);
     H5Fclose(oracle);

@@ -1,7 +1,7 @@
 /* Joint embeddings of two small files against dense eigenvectors and singular vectors; genes matched by name; the same
  * bits on one rank and on all; mistakes named; every meeting made to fail once. */
 #include "make_h5ad.h"
-#include "math/dense.h"
+#include "math/eigen.h"
 #include "math/random.h"
 #include "mpi/log.h"
 #include "mpi/memory.h"

@@ -175,7 +175,7 @@ static void walk(void)
     double d[60];
     int meeting = 1;
     for (int i = 0; i < 60; i++) d[i] = i < 6 ? 2 + i : 0;
-    for (ferry_status status = FERRY_E_RUN; status != FERRY_OK && meeting < 3000; meeting += meeting < 30 ? 1 : 29) {
+    for (ferry_status status = FERRY_E_RUN; status != FERRY_OK && meeting < 3000; meeting += meeting < 30 ? 1 : 61) {
         ferry_shards shards;
         ferry_eigenpairs pairs;
         CHECK(ferry_shards_open(&shards, 60, FERRY_TARGET_UNIT, world->size) == FERRY_OK);

@@ -318,27 +318,28 @@ static void check_bytes(const char *name, const char *what, int64_t planned, int
     CHECK(good);
 }
 
-/* The phases' bytes within 10 % of what is counted; memory: 0 plenty, else a form of the plan on disk. */
-static void counters(const ferry_world *world, const char *path, int64_t count, int dim, int64_t memory)
+/* The phases' bytes within 10 % of what is counted; tight: in hardly more memory than is needed. */
+static void counters(const ferry_world *world, const char *path, int64_t count, int dim, bool tight)
 {
     const ferry_population_options from = {.path = path};
     static const char *const name[] = {"train", "assign", "place", "search", "write"};
     ferry_population cells;
     ferry_points points;
-    ferry_neighbors_options o = options_of(12, NAN);
+    ferry_neighbors_options o = options_of(40, NAN);
     ferry_neighbors_plan plan;
     ferry_stage before[5];
     ferry_graph graph;
     ferry_neighbors_report report;
     ferry_output *output = NULL;
     o.exact = false;
-    o.probes = 3;
-    if (memory) o.memory = memory;
+    o.probes = 2;
+    o.lists = 120;
     CHECK(ferry_population_open(&cells, world, &from) == FERRY_OK);
     ferry_points_of(&points, &cells);
     const ferry_neighbors_sizes sizes = sizes_of(world, 0, count, dim);
-    CHECK(ferry_neighbors_layout(&plan, &sizes, &o) == FERRY_OK);
-    CHECK(plan.reference_held == (memory == 0) && plan.graph_held == (memory == 0));
+    if (tight) o.memory = (int64_t)20 << 20;
+    while (ferry_neighbors_layout(&plan, &sizes, &o) == FERRY_E_PLAN) o.memory += (int64_t)1 << 20;
+    CHECK(plan.phases > 0 && plan.reference_held == !tight && plan.graph_held == !tight);
     for (int i = 0; i < 5; i++) before[i] = stage_now(name[i]);
     CHECK(run_with(&graph, &report, world, NULL, &points, &o, &plan) == FERRY_OK);
     ferry_stage_begin("write");
@@ -365,8 +366,9 @@ static void counters(const ferry_world *world, const char *path, int64_t count, 
 
 /* --- failures --- */
 
-/* Every meeting fails once, on the last rank: all ranks get the same error, and nothing is left behind. */
-static void every_failure(const ferry_world *world)
+/* Meetings (FERRY_FAIL), or allocations (FERRY_FAIL_ALLOC), fail once each, on the last rank: all ranks get the same
+ * error, and nothing is left behind. step: so many are passed over, to save time. */
+static void every_failure(const ferry_world *world, const char *what, int step)
 {
     side reference = {0}, query = {0};
     ferry_neighbors_options o = options_of(3, 0.9);
@@ -380,19 +382,20 @@ static void every_failure(const ferry_world *world)
     plan.cache = plan.query_cache = ferry_lists_cache_least(4, 1);
     plan.graph = ferry_graph_least(90, 3, world->size);
     ferry_status status = FERRY_E_RUN;
-    int meeting = 0;
-    for (; status != FERRY_OK && meeting < 2000; meeting++) {
+    int failed = 0;
+    for (int number = 1; status != FERRY_OK && number < 5000; number += step) {
         char text[32];
         ferry_graph graph;
         ferry_neighbors_report report;
-        snprintf(text, sizeof text, "%d:%d", meeting + 1, world->size - 1);
-        setenv("FERRY_FAIL", text, 1);
+        snprintf(text, sizeof text, "%d:%d", number, world->size - 1);
+        setenv(what, text, 1);
         status = run_with(&graph, &report, world, &query.points, &reference.points, &o, &plan);
-        unsetenv("FERRY_FAIL");
+        unsetenv(what);
         CHECK(ferry_max(world, status) == ferry_min(world, status));
         ferry_graph_close(&graph);
+        failed += status != FERRY_OK;
     }
-    CHECK(status == FERRY_OK && meeting > 20);
+    CHECK(status == FERRY_OK && failed > 5);
     side_close(&reference);
     side_close(&query);
 }
@@ -411,12 +414,13 @@ int main(int argc, char **argv)
     forms(&world, 0, 1100, 7, 0.95, FERRY_EUCLIDEAN);
     by_hand(&world);
     plans();
-    write_cells(&world, path, 120000, 40);
-    counters(&world, path, 120000, 40, 0);
-    if (world.size < 3) counters(&world, path, 120000, 40, (int64_t)42 << 20); /* more ranks hold everything in that */
+    write_cells(&world, path, 60000, 80);
+    counters(&world, path, 60000, 80, false);
+    if (world.size < 3) counters(&world, path, 60000, 80, true); /* a share of more ranks may fit whole */
     ferry_barrier(&world);
     if (world.rank == 0) unlink(path);
-    every_failure(&world);
+    every_failure(&world, "FERRY_FAIL", 3);
+    every_failure(&world, "FERRY_FAIL_ALLOC", 29);
     ferry_world_close(&world);
     return test_end();
 }

@@ -190,6 +190,19 @@ static int widest(const ferry_entry *entries, int count)
     return most;
 }
 
+/* How to see the cells, when the file holds an embedding that is drawn by itself. */
+static void print_picture(const ferry_entry *entries, int count, const char *path)
+{
+    for (int i = 0; i < count; i++) {
+        if (strncmp(entries[i].path, "obsm/", 5) != 0) continue;
+        if (entries[i].columns != 2 && strcmp(entries[i].path, "obsm/spatial") != 0) continue;
+        printf("\ncellferry plot %s -o cells.png     (its cells on an embedding: --basis KEY; coloured by --color "
+               "COLUMN)\n",
+               path);
+        return;
+    }
+}
+
 static ferry_status print_entries(ferry_file *file)
 {
     FERRY_AUTO ferry_entry *entries = NULL;
@@ -209,6 +222,7 @@ static ferry_status print_entries(ferry_file *file)
     const char *rep = ferry_file_default_rep(file);
     bool usable = ferry_rep_dim(&dim, file, rep, 0) == FERRY_OK;
     printf("\nwithout --rep a command takes %s%s\n", rep, usable ? "" : ", which is not there: name another");
+    print_picture(entries, count, ferry_file_path(file));
     return FERRY_OK;
 }
 
@@ -244,7 +258,7 @@ static void print_own(const finding *found, const char *path)
 {
     if (!found->kind[0]) return;
     printf("\na result of cellferry (%s); how it was made is in uns/cellferry/record:\n"
-           "cellferry plot %s -o stages.svg     (time and memory by stage)\n",
+           "cellferry plot %s --kind stages -o stages.svg     (time and memory by stage)\n",
            found->kind, path);
 }
 

@@ -57,8 +57,11 @@ typedef struct map_layer {
     int64_t *start;    /* as ferry_transfer_sparse */
     ferry_transfer_entry *entry;
     int64_t entries;
-    int64_t work; /* bytes for fetched rows and results at a time */
-    double read;  /* bytes of the file that hold it, all ranks, about */
+    bool by_columns; /* stored as CSC: a read of any rows goes over all of it */
+    int64_t batch;   /* bytes of dense rows that are read at a time */
+    int64_t work;    /* bytes for fetched rows and results at a time */
+    double mean;     /* values of a cell, about */
+    double read;     /* bytes of the file that hold it, all ranks, about */
 } map_layer;
 
 /* What a run holds; closed by map_close. */

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RECORDED 200                 /* classes whose confusion matrix goes into the record */
-#define BATCH    ((int64_t)16 << 20) /* bytes of dense rows that are read at a time */
+#define RECORDED 200                /* classes whose confusion matrix goes into the record */
+#define BATCH    ((int64_t)4 << 20) /* bytes of dense rows that are read at a time */
 
 /* ---- labels ---- */
 

@@ -254,8 +254,12 @@ static ferry_status measure(map_layer *layer, const map_job *job)
     double values = cells * layer->dim;
     FERRY_TRY(ferry_file_entries(&entry, &count, job->reference->file));
     for (int i = 0; i < count; i++)
-        if (!strcmp(entry[i].path, layer->rep) && entry[i].nonzeros >= 0) values = (double)entry[i].nonzeros;
-    layer->read = values < cells * layer->dim ? 8 * values : 4 * values; /* values and columns; values */
+        if (!strcmp(entry[i].path, layer->rep) && entry[i].nonzeros >= 0) {
+            values = (double)entry[i].nonzeros;
+            layer->by_columns = !strncmp(entry[i].encoding, "csc", 3);
+        }
+    layer->mean = values / (cells > 0 ? cells : 1) * (double)layer->count / layer->dim;
+    layer->read = values < cells * layer->dim ? 12 * values : 4 * values; /* values and columns; values */
     layer->read *= (double)job->reference->cells / (cells > 0 ? cells : 1);
     if (values > cells * (double)layer->count) values = cells * (double)layer->count;
     values *= (double)job->reference->cells / (cells > 0 ? cells : 1) / job->world->size;
@@ -278,8 +282,26 @@ static ferry_status open_layer(map_job *job)
     return status == FERRY_OK ? measure(layer, job) : status;
 }
 
+/* The frames of anndata before 0.7 are tables, which take no more columns. */
+static ferry_status check_copied(const map_job *job)
+{
+    FERRY_AUTO char *index = NULL;
+    ferry_stored *stored = NULL;
+    if (!job->o->into) return FERRY_OK;
+    FERRY_TRY(ferry_stored_open(&stored, job->query.options.path));
+    const ferry_status status = ferry_stored_attribute_text(&index, stored, "obs", "_index");
+    ferry_stored_close(&stored);
+    if (status == FERRY_OK) return FERRY_OK;
+    return ferry_fail(
+        FERRY_E_FILE,
+        "%s: obs is a table of an anndata before 0.7, which takes no more columns; read the file and write "
+        "it with a newer anndata, or do without --into",
+        job->query.options.path);
+}
+
 static ferry_status check_query(const map_job *job)
 {
+    FERRY_TRY(check_copied(job));
     const char *group = job->o->presence;
     if (group && group[0] && !ferry_file_has_obs(job->query.file, group))
         return ferry_fail(FERRY_E_FILE, "%s: no obs/%s to group --presence by; 'cellferry info' shows its columns",
@@ -288,6 +310,16 @@ static ferry_status check_query(const map_job *job)
 }
 
 /* ---- sides ---- */
+
+/* Local. */
+static ferry_status agree_on_widths(const map_job *job)
+{
+    char text[FERRY_ERROR_TEXT];
+    const ferry_status status = sides_agree(&job->query, &job->other);
+    if (status == FERRY_OK) return FERRY_OK;
+    (void)snprintf(text, sizeof text, "%s", ferry_error());
+    return ferry_fail(status, "%.1900s; sets that share genes but no embedding: --joint pca or --joint cca", text);
+}
 
 /* Collective. */
 static ferry_status open_sides(map_job *job)
@@ -308,7 +340,7 @@ static ferry_status open_sides(map_job *job)
     job->reference = &job->other;
     input_record(&job->program->inputs_json, "reference", &job->other, 0);
     if (job->o->joint || job->o->neighbors) return FERRY_OK;
-    return ferry_agree(job->world, sides_agree(&job->query, &job->other));
+    return ferry_agree(job->world, agree_on_widths(job));
 }
 
 static ferry_status deal(map_job *job)

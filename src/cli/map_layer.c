@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BATCH ((int64_t)16 << 20) /* bytes of dense rows that are read at a time */
+#define BATCH ((int64_t)4 << 20) /* bytes of the query's dense rows that are read at a time */
 
 /* ---- reading ---- */
 
@@ -42,7 +42,7 @@ static ferry_status read_layer(map_job *job)
     map_layer *layer = &job->layer;
     const int64_t rows = job->first[job->world->rank + 1] - job->first[job->world->rank];
     int64_t room = layer->bytes / (int64_t)sizeof *layer->entry;
-    const int64_t batch = 1 + BATCH / (4 * (int64_t)layer->dim);
+    const int64_t batch = 1 + layer->batch / (4 * (int64_t)layer->dim);
     FERRY_TRY(ferry_alloc(&layer->start, rows + 1));
     FERRY_TRY(ferry_alloc(&layer->entry, room));
     for (int64_t at = 0; at < rows; at += batch) {

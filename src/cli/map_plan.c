@@ -5,10 +5,10 @@
  *   labels    4 bytes a reference cell and column of labels, 8 of numbers; sent f 12 (numbers f 16) u B a column, where
  *             u = n (1 - exp(-k r / n)) cells of the reference are touched by a block of r rows, of B blocks (fewer
  *             when neighbours are shared); written 8 q a column
- *   values    8 bytes a reference cell and column of the embedding; read 8 w n, sent f (8 + 8 w) u B, written 4 w q
- *   layer     8 bytes a value of the reference; read 8 m n, sent f 8 k q m, written 20 q min(k m, genes) before it is
- *             packed, with m values a cell
- *   presence  8 bytes a reference cell and group; sent f 24 k q, written 8 n a group
+ *   values    8 bytes a reference cell and column of the embedding; read 4 w n (float32), sent f (8 + 8 w) u B, written
+ * 4 w q layer     8 bytes a value of the reference, m values a cell; g = genes (1 - exp(-k m / genes)) values a result;
+ *             read 12 m n (4 genes n when dense), sent f ((8 + 8 m) u B + 12 g q), written 12 g q before it is packed
+ *   presence  8 bytes a reference cell and group; sent f 24 k q, twice with groups, written 8 n, and 8 n a group
  * A graph on disk is read once for the weights and for each column, embedding and layer, 8 k + 4 bytes a query; twice
  * for presence, once more for its groups. Blocks on their way: 64 bytes a weight of a block, and what is fetched for
  * them. */
@@ -20,6 +20,7 @@
 
 #define LITTLE ((int64_t)4 << 20)  /* of the writer, and small things */
 #define MOST   ((int64_t)64 << 20) /* of a layer's rows at a time, for more makes nothing faster */
+#define ENTRY  12                  /* bytes of a value and its column in a sparse file */
 #define RATE   2e9                 /* bytes a second, on the network and into files */
 
 /* Rows of a block of the walk, at most. */
@@ -177,23 +178,34 @@ static void plan_values(map_job *job, int64_t kept)
     const double fetched = 8 * w * edges(job) * r;
     const int64_t here = (int64_t)(2 * (fetched < (double)MOST ? fetched : (double)MOST) + 12 * w * r);
     add_phase(job, "values", kept + block_bytes(job) + here + 8 * widest(job) * (job->reference->cells / ranks + 1),
-              8 * w * (double)job->reference->cells + walk_bytes(job) * job->o->obsm.count,
+              4 * w * (double)job->reference->cells + walk_bytes(job) * job->o->obsm.count,
               f * (8 + 8 * w) * touched(job), 4 * w * (double)job->query.cells);
 }
 
+static double clamp(double x, double least, double most)
+{
+    return x < least ? least : x < most ? x : most;
+}
+
+/* Settles what is read, fetched and made of the layer at a time, too. */
 static void plan_layer(map_job *job, int64_t kept)
 {
+    map_layer *layer = &job->layer;
     const int ranks = machine_of(job->program).ranks;
-    const double f = 1 - 1.0 / ranks, n = (double)job->reference->cells, q = (double)job->query.cells;
-    const double all = (double)job->layer.bytes * job->world->size;
-    const double mean = all / sizeof(ferry_transfer_entry) / (n > 0 ? n : 1), most = (double)job->layer.count;
-    const double of_row = edges(job) * mean, wide = of_row < most ? of_row : most;
-    const double block = 16 * 20 * (of_row + wide); /* of the fewest rows that are made at a time */
-    const double wanted = 20 * q * wide / ranks + block;
-    job->layer.work = wanted < (double)MOST ? (int64_t)wanted : MOST;
-    add_phase(
-        job, "layer", kept + block_bytes(job) + 2 * job->layer.work + ferry_output_csr_bytes() + (int64_t)(all / ranks),
-        job->layer.read + walk_bytes(job), f * sizeof(ferry_transfer_entry) * edges(job) * q * mean, 20 * q * wide);
+    const double f = 1 - 1.0 / ranks, q = (double)job->query.cells, genes = (double)layer->count;
+    const double all = (double)layer->bytes * job->world->size, value = sizeof(ferry_transfer_entry);
+    const double of_row = edges(job) * layer->mean, wide = genes * (1 - exp(-of_row / genes));
+    const double least = 16 * (value * of_row + ENTRY * wide); /* 16 rows */
+    const double even = value * all / ranks + ENTRY * wide * (double)block_rows(job);
+    const double fixed = (double)(kept + block_bytes(job)) + all / ranks, writer = (double)ferry_output_csr_bytes();
+    const double room = (double)job->program->memory - fixed;
+    layer->work = (int64_t)clamp((room - writer) / 2 - 2, least, even > (double)MOST ? (double)MOST : even);
+    /* dense rows, and the reader's slabs of them; few passes over a matrix of columns */
+    layer->batch =
+        (int64_t)clamp(room / 3, (double)((int64_t)1 << 20), (double)(layer->by_columns ? 4 * MOST : LITTLE));
+    const int64_t making = ferry_output_csr_bytes() + 2 * layer->work, reading = 3 * layer->batch;
+    add_phase(job, "layer", (int64_t)fixed + (making > reading ? making : reading), layer->read + walk_bytes(job),
+              f * ((8 + value * layer->mean) * touched(job) + ENTRY * q * wide), ENTRY * q * wide);
 }
 
 static void plan_phases(map_job *job, int64_t base, int64_t graphs)
@@ -216,7 +228,7 @@ static void plan_phases(map_job *job, int64_t base, int64_t graphs)
     if (job->layer.count) plan_layer(job, kept);
     if (job->o->presence)
         add_phase(job, "presence", kept + 2 * block_bytes(job) + 16 * (job->reference->cells / ranks + 1),
-                  walk_bytes(job) * (job->o->presence[0] ? 3 : 2), f * 24 * kq, 8 * n);
+                  walk_bytes(job) * (job->o->presence[0] ? 3 : 2), f * 24 * kq * (job->o->presence[0] ? 2 : 1), 8 * n);
 }
 
 static ferry_status check_layer(const map_job *job)

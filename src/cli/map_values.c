@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BATCH ((int64_t)16 << 20) /* bytes of an embedding that are read at a time */
+#define BATCH ((int64_t)4 << 20) /* bytes of an embedding that are read at a time */
 
 typedef struct values_writer {
     ferry_output *output;

@@ -7,7 +7,7 @@
  * an eigenvalue, and a graph of many components has many of the value 1; so when all have converged a block of new
  * random vectors is put in, again and again until nothing larger comes out of it. */
 #include "math/krylov.h"
-#include "math/dense.h"
+#include "math/eigen.h"
 #include "mpi/log.h"
 #include "mpi/memory.h"
 #include "mpi/stage.h"

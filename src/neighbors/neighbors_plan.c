@@ -36,7 +36,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MARGIN       ((int64_t)8 << 20)   /* what libraries take while they work */
+#define MARGIN       ((int64_t)10 << 20)  /* what libraries take while they work */
 #define MESSAGES     ((int64_t)8 << 20)   /* what MPI holds once ranks have talked */
 #define WRITING      ((int64_t)16 << 20)  /* what HDF5 and MPI hold of a file that is written */
 #define SLAB         ((int64_t)32 << 20)  /* of one read of rows, at most */
@@ -123,8 +123,9 @@ static int64_t side_bytes(const numbers *x, int64_t rows, bool held)
 {
     if (rows == 0) return 0;
     if (x->sizes->codes) return ferry_codes_held_bytes(rows, x->sizes->dim, x->sizes->codes) / x->p;
-    return held ? ferry_lists_held_bytes(rows, x->lists, x->sizes->dim, (int)x->p)
-                : ferry_lists_cache_least(x->sizes->dim, x->o->threads);
+    if (!held) return ferry_lists_cache_least(x->sizes->dim, x->o->threads);
+    const int64_t bytes = ferry_lists_held_bytes(rows, x->lists, x->sizes->dim, (int)x->p);
+    return x->p > 1 ? bytes + bytes / 8 : bytes; /* pages that one rank alone has touched count whole for it */
 }
 
 static int64_t graph_bytes(const numbers *x, bool held)
@@ -364,7 +365,7 @@ static double pairs_share(const numbers *x)
     const double lists = (double)x->lists, cells = (double)larger(2, x->n);
     if (x->o->probes) return fmin(1, (double)x->o->probes / lists);
     if (x->o->exact) return fmin(1, 0.25 * pow(1e6 / cells, 0.15));
-    return fmin(1, fmax(0.03, 0.03 * pow(1e6 / cells, 0.5)));
+    return fmin(1, 0.03 * pow(1e6 / cells, 0.5));
 }
 
 static int64_t search_phase_bytes(const ferry_neighbors_plan *out, const numbers *x, bool graph)

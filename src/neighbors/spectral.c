@@ -4,11 +4,11 @@
  * W)
  *
  *  T has no entry where a row has no weight, so M^t Z is 0 there, as it should be. All pairs, or at least a third of
- *  them: dense, math/dense.h. Fewer: math/krylov.h on products T x, which run as a step of the iterative form does.
+ *  them: dense, math/eigen.h. Fewer: math/krylov.h on products T x, which run as a step of the iterative form does.
  *  With W cut to the largest |L| the error in the norm of D is at most |L_next|^t |Z|_D, for the rest of W is
  * orthonormal in it. Cells are dealt by shards here; values come and go as their owner dealt them. */
 #include "diffusion_impl.h"
-#include "math/dense.h"
+#include "math/eigen.h"
 #include "math/krylov.h"
 #include "math/random.h"
 #include "mpi/fetch.h"
@@ -211,9 +211,9 @@ static double choose(int64_t *column, double *chosen, const double *value, int64
 /* Local. */
 static ferry_status pairs_open(ferry_eigenpairs *pairs, int64_t **column, int64_t count, int64_t rows)
 {
+    FERRY_TRY(ferry_alloc(column, count));
     if (count > INT_MAX) return ferry_fail(FERRY_E_PLAN, "%lld eigenvectors", (long long)count);
     pairs->count = (int)count;
-    FERRY_TRY(ferry_alloc(column, count));
     FERRY_TRY(ferry_alloc(&pairs->value, count));
     return ferry_alloc(&pairs->vector, rows * count);
 }
@@ -253,8 +253,8 @@ static ferry_status find_dense(ferry_eigenpairs *pairs, const product *k, const 
 /* ---- the spectrum ---- */
 
 /* Local. */
-static ferry_status store_open(ferry_spectrum *out, double **scale, const ferry_weights *weights,
-                               const ferry_world *world, const ferry_diffusion_options *options)
+static ferry_status store_open(ferry_spectrum *out, const ferry_weights *weights, const ferry_world *world,
+                               const ferry_diffusion_options *options)
 {
     if (weights->rows != weights->columns)
         return ferry_fail(FERRY_E_ARG, "diffusion is for one set of cells, and weights are %lld x %lld",
@@ -265,17 +265,18 @@ static ferry_status store_open(ferry_spectrum *out, double **scale, const ferry_
     FERRY_TRY(ferry_alloc(&out->store, 1));
     FERRY_TRY(ferry_shards_open(&out->store->shards, weights->rows, FERRY_TARGET_UNIT, world->size));
     const int64_t *first = out->store->shards.first + world->rank;
-    FERRY_TRY(ferry_alloc(&out->store->degree, first[1] - first[0]));
-    return ferry_alloc(scale, first[1] - first[0]);
+    return ferry_alloc(&out->store->degree, first[1] - first[0]);
 }
 
 /* Collective. */
-static ferry_status find_pairs(ferry_spectrum *out, product *k, double *scale, const ferry_diffusion_options *options)
+static ferry_status find_pairs(ferry_spectrum *out, product *k, const ferry_diffusion_options *options)
 {
+    FERRY_AUTO double *scale = NULL;
     struct ferry_spectrum_store *store = out->store;
     const ferry_tall tall = {k->world, &store->shards};
     const ferry_operator op = {multiply, k};
     const int64_t rows = k->weights->rows;
+    FERRY_TRY(ferry_agree(k->world, ferry_alloc(&scale, ferry_tall_rows(&tall))));
     FERRY_TRY(check_symmetric(k, &tall, options->seed));
     FERRY_TRY(find_degrees(store->degree, k));
     for (int64_t i = 0; i < ferry_tall_rows(&tall); i++)
@@ -297,12 +298,11 @@ static ferry_status find_pairs(ferry_spectrum *out, product *k, double *scale, c
 ferry_status ferry_spectrum_open(ferry_spectrum *out, ferry_weights *weights, const ferry_world *world,
                                  const ferry_diffusion_options *options)
 {
-    FERRY_AUTO double *scale = NULL;
     *out = (ferry_spectrum){0};
-    ferry_status status = ferry_agree(world, store_open(out, &scale, weights, world, options));
+    ferry_status status = ferry_agree(world, store_open(out, weights, world, options));
     if (status == FERRY_OK && weights->rows > 0) {
         product k = {weights, world, &out->store->shards, NULL};
-        status = find_pairs(out, &k, scale, options);
+        status = find_pairs(out, &k, options);
     }
     if (status != FERRY_OK) {
         ferry_spectrum_close(out);
