@@ -110,6 +110,11 @@ void neighbors_record(json *out, const ferry_neighbors_report *report)
     if (report->rule == FERRY_VISIT_REACH) json_number(out, "reach", report->reach);
     if (report->rule == FERRY_VISIT_PROBES) json_count(out, "probes", report->probes);
     if (report->recall.sample > 0) record_recall(out, &report->recall);
+    if (report->codes) {
+        json_count(out, "codes", report->codes);
+        json_count(out, "rerank", report->rerank);
+        if (report->ceiling == report->ceiling) json_number(out, "recall_ceiling", report->ceiling);
+    }
     json_count(out, "queries", counts->queries);
     json_number(out, "lists_per_query", (double)counts->lists / queries);
     json_number(out, "pairs_per_query", (double)counts->pairs / queries);
@@ -138,9 +143,15 @@ void neighbors_print(const ferry_neighbors_report *report, const ferry_neighbors
 {
     const ferry_recall *recall = &report->recall;
     print_setting(report);
+    if (report->codes)
+        printf("codes    of %d bytes; the vectors of %lld candidates a query read from the reference's file\n",
+               report->codes, (long long)(report->rerank * options->k));
     if (options->exact || recall->sample == 0) return;
     printf("recall   %.4f, measured on %lld queries; 1 %% of them below %.3f, 5 %% below %.3f, 10 %% below %.3f\n",
            recall->mean, (long long)recall->sample, recall->quantile[0], recall->quantile[1], recall->quantile[2]);
+    if (report->codes && report->ceiling == report->ceiling)
+        printf("ceiling  %.4f is what these codes and --rerank %lld reach with more lists\n", report->ceiling,
+               (long long)report->rerank);
 }
 
 /* --- names in row blocks --- */
