@@ -247,6 +247,34 @@ static void test_kind(const ferry_kernels *k, const problem *p, ferry_tile_kind 
     free(s), free(plan), free(again), packed_close(&at);
 }
 
+/* Panels together give the bits of each alone. */
+static void test_together(const ferry_kernels *k, const problem *p, ferry_tile_kind kind, double power)
+{
+    enum { MOST = FERRY_PANELS_AT_ONCE };
+    const uint64_t before = seed; /* other tests keep their numbers */
+    packed at = pack(k, p, kind, power, 0.37);
+    const int64_t size = p->units * TILE, rows = (int64_t)ROWS * p->dim;
+    ferry_tile tile[MOST];
+    float *plan[MOST], *x = floats(MOST * rows), *alpha = floats(MOST * ROWS), *one = floats(size);
+    double *sums[MOST], alone[ROWS];
+    for (int g = 0; g < MOST; g++) {
+        tile[g] = at.tile;
+        tile[g].x = x + g * rows;
+        tile[g].alpha = alpha + g * ROWS;
+        plan[g] = floats(size), sums[g] = doubles(ROWS);
+    }
+    for (int panels = 1; panels <= MOST; panels += panels < 3 ? 1 : 5) {
+        k->plans(plan, sums, tile, panels);
+        for (int g = 0; g < panels; g++) {
+            k->plan(one, alone, &tile[g]);
+            CHECK(same(one, plan[g], (size_t)size * sizeof *one) && same(alone, sums[g], sizeof alone));
+        }
+    }
+    for (int g = 0; g < MOST; g++) free(plan[g]), free(sums[g]);
+    free(x), free(alpha), free(one), packed_close(&at);
+    seed = before;
+}
+
 static void test_columns(const ferry_kernels *k, const float *plan, int64_t units)
 {
     float *q = floats(ROWS);
@@ -392,6 +420,8 @@ static void test_pairs(const ferry_kernels **tables, int count)
             problem_open(&p, dims[d], lengths[n]);
             for (int k = 0; k < count; k++) {
                 test_linear(tables[k], &p);
+                if (lengths[n] * dims[d] < 3000) test_together(tables[k], &p, FERRY_TILE_LINEAR, 0);
+                if (lengths[n] <= 7) test_together(tables[k], &p, FERRY_TILE_EUCLIDEAN_P, 1);
                 for (size_t c = 0; c < sizeof kinds / sizeof *kinds && lengths[n] <= (dims[d] < 100 ? 7 : 1); c++)
                     test_kind(tables[k], &p, kinds[c].kind, kinds[c].p);
             }

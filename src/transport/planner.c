@@ -193,6 +193,22 @@ static double total_seconds(const ferry_layout *layout)
     return seconds;
 }
 
+/* One grid: panels held at once, which only speed up a solve, give way to memory. */
+static void fit_grid(ferry_layout *out, const ferry_work *work, const ferry_machine *machine, const part *p,
+                     int64_t batch)
+{
+    const int64_t panels = (p->sources + FERRY_SOURCE_UNIT - 1) / FERRY_SOURCE_UNIT;
+    ferry_cost_options cost = *work->cost;
+    ferry_work with = *work;
+    with.cost = &cost;
+    cost.panels = ferry_panels_at_once(work->cost, work->dim, panels, p->targets);
+    for (;; cost.panels /= 2) {
+        fit_batch(out, &with, machine, p, batch);
+        out->panels = cost.panels;
+        if (out->bytes <= machine->memory || cost.panels <= 1) return;
+    }
+}
+
 /* Best layout of a machine; *fits: does it stay within the limit? Otherwise the one with the fewest bytes. */
 static ferry_status search(ferry_layout *out, bool *fits, const ferry_work *work, const ferry_machine *machine,
                            int grid_rows, int64_t batch)
@@ -204,7 +220,7 @@ static ferry_status search(ferry_layout *out, bool *fits, const ferry_work *work
         part p;
         if (machine->ranks % rows || (grid_rows && rows != grid_rows)) continue;
         FERRY_TRY(part_of(&p, work, machine, rows));
-        fit_batch(&layout, work, machine, &p, batch);
+        fit_grid(&layout, work, machine, &p, batch);
         bool good = layout.bytes <= machine->memory;
         bool better =
             out->phases == 0 || (good && !*fits) ||
