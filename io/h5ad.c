@@ -11,12 +11,7 @@
 
 static ferry_status open_hdf5(ferry_part *part)
 {
-    FERRY_HID access = H5Pcreate(H5P_FILE_ACCESS);
-#if H5_VERSION_GE(1, 12, 1) || (H5_VERSION_GE(1, 10, 7) && !H5_VERSION_GE(1, 12, 0))
-    H5Pset_file_locking(access, 0, 1); /* the environment variable HDF5_USE_FILE_LOCKING still overrides this */
-#else
-    setenv("HDF5_USE_FILE_LOCKING", "FALSE", 0);
-#endif
+    FERRY_HID access = ferry_h5_access();
     part->id = H5Fopen(part->path, H5F_ACC_RDONLY, access);
     if (part->id >= 0) return FERRY_OK;
     const char *reason = ferry_h5_reason();

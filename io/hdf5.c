@@ -128,6 +128,17 @@ bool ferry_h5_attribute_flag(hid_t object, const char *name, bool fallback)
     return false;
 }
 
+hid_t ferry_h5_access(void)
+{
+    hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+#if H5_VERSION_GE(1, 12, 1) || (H5_VERSION_GE(1, 10, 7) && !H5_VERSION_GE(1, 12, 0))
+    H5Pset_file_locking(access, 0, 1); /* the environment variable HDF5_USE_FILE_LOCKING still overrides this */
+#else
+    setenv("HDF5_USE_FILE_LOCKING", "FALSE", 0);
+#endif
+    return access;
+}
+
 int ferry_h5_shape(hsize_t shape[8], hid_t dataset)
 {
     FERRY_HID space = H5Dget_space(dataset);

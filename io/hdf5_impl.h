@@ -45,6 +45,10 @@ int ferry_h5_attribute_integers(int64_t *out, int count, hid_t object, const cha
 /* A boolean or integer attribute; fallback when absent. */
 bool ferry_h5_attribute_flag(hid_t object, const char *name, bool fallback);
 
+/* How files are opened for reading: without locks, which shared file systems may not have. A file may be open several
+ * times only in the same way. Close it. */
+hid_t ferry_h5_access(void);
+
 /* Shape of a dataset: rank -1 on failure, else up to 8 sizes (scalar: rank 0). */
 int ferry_h5_shape(hsize_t shape[8], hid_t dataset);
 /* Lengths of a chunk into chunk[8]; false for other layouts. */

@@ -23,7 +23,8 @@ static ferry_status open_file(ferry_stored *it, const char *path)
     if (access(path, R_OK)) return ferry_fail(FERRY_E_FILE, "%s: %s; check the name", path, strerror(errno));
     if (H5Fis_hdf5(path) <= 0)
         return ferry_fail(FERRY_E_FILE, "%s is not an HDF5 file: give a file that cellferry has written", path);
-    it->file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+    FERRY_HID access = ferry_h5_access();
+    it->file = H5Fopen(path, H5F_ACC_RDONLY, access);
     if (it->file < 0)
         return ferry_fail(FERRY_E_FILE, "%s cannot be opened (HDF5: %s); make it again with the command that wrote it",
                           path, ferry_h5_reason());

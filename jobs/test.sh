@@ -23,7 +23,7 @@ if ready; then
     echo "there already: $venv"
 elif { [ -x "$venv/bin/python" ] || python3 -m venv "$venv"; } &&
     timeout 600 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --retries 2 \
-        anndata scanpy </dev/null && ready; then
+        anndata scanpy igraph leidenalg </dev/null && ready; then
     echo "made: $venv"
     sync -f "$venv" || true # tests wait for the disk: not for what pip has just written
 else

@@ -1,6 +1,6 @@
 /* A developer's benchmark, no test: bench_scan [rows [table]] prints, for each table of this CPU, pairs per core-second
  * of a scan of so many rows, which lie in the cache, by the queries in a panel: where almost nothing passes a
- * threshold, and as a search does it, from no threshold on (with k = 30). Its share of dim + 0 multiply-adds per pair
+ * threshold, and as a search does it, from no threshold on (with k = 30). Its share of `dim` multiply-adds per pair
  * at the rate that the registers reach in the same run. Then settle, nearest, visit, row_kth. CPU time. */
 #include "kernels/scan.h"
 #include "mpi/memory.h"
@@ -157,7 +157,7 @@ static void run_scan(bench *b)
 static void run_settle(bench *b) /* rooms of 128, each once per row of a panel */
 {
     for (int i = 0; i < ROWS; i++) {
-        for (int j = 0; j < 128; j++) b->c.distance2[i * ROOM + j] = b->norm[(i * 37 + j) % (b->units * COLUMNS)];
+        memcpy(b->c.distance2 + i * ROOM, b->norm + i * 16 % (b->units * COLUMNS - 128), 128 * sizeof(float));
         b->c.count[i] = 128;
         b->scans->settle(&b->c, i);
     }
@@ -233,7 +233,7 @@ static void bench_table(const ferry_kernels *k, int64_t units)
 
 int main(int argc, char **argv)
 {
-    const int64_t rows = argc > 1 ? atoll(argv[1]) : 1024;
+    const int64_t rows = argc > 1 && atoll(argv[1]) > 256 ? atoll(argv[1]) : 1024;
     const char *only = argc > 2 ? argv[2] : "";
     char names[64];
     snprintf(names, sizeof names, "%s", ferry_kernels_names());

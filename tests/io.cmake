@@ -1,6 +1,7 @@
 # tests of this room
 ferry_test(test_write NP 1 2 3 4 TIMEOUT 240)
 ferry_test(test_stored NP 1 2)
+ferry_test(test_copy NP 1 2 3)
 ferry_test(test_crash)
 add_test(NAME test_crash.np3 COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/test_crash.sh 3 $<TARGET_FILE:test_crash> ${MPIEXEC_EXECUTABLE} ${MPIEXEC_PREFLAGS} ${MPIEXEC_NUMPROC_FLAG})
 set_tests_properties(test_crash.np3 PROPERTIES PROCESSORS 3 TIMEOUT 120 LABELS "np3" ENVIRONMENT "${FERRY_TEST_ENV};MPIEXEC_TIMEOUT=100")

@@ -13,3 +13,6 @@ target_link_libraries(test_lists PRIVATE OpenMP::OpenMP_C) # threads take parts
 ferry_test(test_search NP 1 2 3 4)
 ferry_test(test_index_file NP 1 2 4)
 ferry_test(test_index_file NP 3 ENV "FERRY_RANKS_PER_NODE=1")
+ferry_test(test_neighbors NP 1 2 3 4)
+ferry_test(test_diffusion NP 1 2 3 4)
+ferry_test(test_joint NP 1 2 3 4)

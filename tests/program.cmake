@@ -20,11 +20,15 @@ if(NOT FERRY_SANITIZE) # the same sources, once
 endif()
 if(TARGET cellferry_program)
   set(program $<TARGET_FILE:cellferry_program>)
-  ferry_script(plot TIMEOUT 180 PROCESSORS 2 COMMAND ${here}/test_plot.sh ${PROJECT_SOURCE_DIR} ${program} ${MPIEXEC_EXECUTABLE})
+  ferry_script(plot TIMEOUT 300 PROCESSORS 2 COMMAND ${here}/test_plot.sh ${PROJECT_SOURCE_DIR} ${program} ${MPIEXEC_EXECUTABLE})
   ferry_script(outputs TIMEOUT 240 PROCESSORS 2
     COMMAND ${here}/python.sh ${PROJECT_BINARY_DIR} ${here}/check_outputs.py ${program} ${MPIEXEC_EXECUTABLE} ${PROJECT_SOURCE_DIR}/data/pbmc68k_reduced.h5ad)
   ferry_script(waddington TIMEOUT 240 PROCESSORS 2
     COMMAND ${here}/python.sh ${PROJECT_BINARY_DIR} ${here}/check_waddington.py ${program} ${MPIEXEC_EXECUTABLE} ${FERRY_REAL_DATA})
+  ferry_script(neighbors TIMEOUT 240 PROCESSORS 2
+    COMMAND ${here}/python.sh ${PROJECT_BINARY_DIR} ${here}/check_neighbors.py ${program} ${MPIEXEC_EXECUTABLE} ${PROJECT_SOURCE_DIR}/data/pbmc68k_reduced.h5ad ${FERRY_REAL_DATA})
+  ferry_script(map TIMEOUT 600 PROCESSORS 2
+    COMMAND ${here}/python.sh ${PROJECT_BINARY_DIR} ${here}/check_map.py ${program} ${MPIEXEC_EXECUTABLE} ${here} ${PROJECT_SOURCE_DIR}/data/pbmc68k_reduced.h5ad ${FERRY_REAL_DATA})
   if(NOT FERRY_SANITIZE) # a plain consumer cannot load a sanitized library, and Slurm adds nothing to it
     ferry_script(install TIMEOUT 600 PROCESSORS 2 COMMAND ${here}/test_install.sh ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR} ${CMAKE_COMMAND} ${MPIEXEC_EXECUTABLE})
     ferry_script(slurm TIMEOUT 300 PROCESSORS 2 COMMAND ${here}/test_slurm.sh ${PROJECT_SOURCE_DIR} ${program} ${MPIEXEC_EXECUTABLE})
@@ -32,7 +36,7 @@ if(TARGET cellferry_program)
 endif()
 
 # The program from end to end; walk makes every WALK-th agreement of a run fail (WALK=1 in the environment: each one).
-foreach(part IN ITEMS flow manners walk)
+foreach(part IN ITEMS flow manners lists walk)
   add_test(NAME program.${part} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/test_program.sh $<TARGET_FILE:cellferry_program>
     ${MPIEXEC_EXECUTABLE} ${PROJECT_SOURCE_DIR}/data ${part})
   set_tests_properties(program.${part} PROPERTIES PROCESSORS 2 TIMEOUT 600 ENVIRONMENT "${FERRY_TEST_ENV}")

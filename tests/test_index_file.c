@@ -2,6 +2,7 @@
  * what does not fit together is said with the file's name. */
 #define _GNU_SOURCE /* setenv */
 #include "neighbors/index_file.h"
+#include "io/read.h"
 #include "test.h"
 #include <hdf5.h>
 #include <math.h>
@@ -24,12 +25,17 @@ static float number(uint64_t seed, uint64_t i)
     return (float)((double)(x >> 40) / (1 << 24)) * 4 - 1;
 }
 
+/* Element i of the points; the last rows are the first again. */
+static float value(int64_t i)
+{
+    return number(1, (uint64_t)i % (DIM * 1100));
+}
+
 static ferry_status read_points(void *self, ferry_matrix *out, const ferry_world *world, int64_t first, int64_t count)
 {
     ferry_status status = ferry_matrix_open(out, count, DIM, FERRY_FLOAT);
     (void)self;
-    for (int64_t i = 0; status == FERRY_OK && i < count * DIM; i++)
-        out->f[i] = number(1, (uint64_t)(first * DIM + i) % (DIM * 1100)); /* the last rows are the first again */
+    for (int64_t i = 0; status == FERRY_OK && i < count * DIM; i++) out->f[i] = value(first * DIM + i);
     status = ferry_agree(world, status);
     if (status != FERRY_OK) ferry_matrix_close(out);
     return status;
@@ -52,11 +58,24 @@ static ferry_status build(ferry_lists *out, const ferry_world *world, const ferr
     return ferry_lists_build(out, world, q, &points, &options);
 }
 
+/* Of all points, as one rank would read them. */
+static uint64_t whole_fingerprint(void)
+{
+    ferry_matrix all = {0};
+    CHECK(ferry_matrix_open(&all, CELLS, DIM, FERRY_FLOAT) == FERRY_OK);
+    for (int64_t i = 0; i < CELLS * DIM; i++) all.f[i] = value(i);
+    const uint64_t print = ferry_fingerprint(&all, 0);
+    ferry_matrix_close(&all);
+    return print;
+}
+
 static ferry_status store(const ferry_world *world, const ferry_lists *lists, int64_t batch)
 {
     ferry_output *output = NULL;
+    uint64_t fingerprint = 0;
     ferry_status status = ferry_output_open(&output, world, path, true);
-    if (status == FERRY_OK) status = ferry_index_write(output, world, lists, batch);
+    if (status == FERRY_OK) status = ferry_index_write(&fingerprint, output, world, lists, batch);
+    if (status == FERRY_OK) CHECK(fingerprint == whole_fingerprint());
     if (status == FERRY_OK) return ferry_output_finish(&output);
     ferry_output_discard(&output);
     return status;
@@ -244,20 +263,88 @@ static void check_harms(const ferry_world *world)
     ferry_quantizer_close(&q, world);
 }
 
-/* Every meeting of opening fails once, on every rank. */
-static void check_failures(const ferry_world *world, bool held)
+/* ---- where the cells came from ---- */
+
+static ferry_status store_input(ferry_output *output, const ferry_world *world, const ferry_lists *lists,
+                                const ferry_population *cells)
 {
-    for (int rank = 0; rank < world->size; rank++) {
+    uint64_t fingerprint;
+    ferry_names names = {0};
+    const int64_t first = cells->cells * world->rank / world->size;
+    FERRY_TRY(ferry_index_write(&fingerprint, output, world, lists, 50));
+    FERRY_TRY(ferry_index_write_input(output, world, cells, fingerprint));
+    FERRY_TRY(
+        ferry_population_names(&names, world, cells, first, cells->cells * (world->rank + 1) / world->size - first));
+    const ferry_status status = ferry_output_texts(output, "names", cells->cells, first, &names);
+    ferry_names_close(&names);
+    return status;
+}
+
+static void check_origin(const ferry_world *world, const ferry_population *cells)
+{
+    ferry_index index;
+    ferry_names names, want;
+    ferry_matrix all = {0};
+    const ferry_lists_options options = {.held = false, .memory = 1 << 20};
+    CHECK(ferry_index_open(&index, world, path, kernels, &options) == FERRY_OK);
+    if (!index.path) return;
+    CHECK(ferry_population_points(&all, world, cells, 0, cells->cells, FERRY_FLOAT, NULL) == FERRY_OK);
+    CHECK(index.fingerprint == ferry_fingerprint(&all, 0) && index.cells == cells->cells);
+    CHECK(index.input && !strcmp(index.input, cells->options.path));
+    CHECK(index.rep && !strcmp(index.rep, cells->options.rep) && index.dims == 5);
+    CHECK(index.where && !index.where[0]);
+    CHECK(ferry_index_names(&names, path, 3, 4) == FERRY_OK);
+    CHECK(ferry_population_names(&want, world, cells, 3, 4) == FERRY_OK);
+    CHECK(names.count == 4 && want.count == 4);
+    for (int i = 0; i < 4; i++) CHECK(!strcmp(ferry_name(&names, i), ferry_name(&want, i)));
+    ferry_names_close(&want);
+    ferry_names_close(&names);
+    CHECK(ferry_index_names(&names, path, cells->cells, 1) == FERRY_E_FILE);
+    ferry_matrix_close(&all);
+    ferry_index_close(&index, world);
+}
+
+static void check_input(const ferry_world *world)
+{
+    char file[1024];
+    const char *data = getenv("FERRY_TEST_DATA");
+    snprintf(file, sizeof file, "%s/oracle/neighbors_self.h5ad", data ? data : ".");
+    const ferry_population_options cells_options = {.path = file, .dims = 5};
+    const ferry_train_options training = {.sample = 64, .threads = 1, .memory = 1 << 24};
+    const ferry_lists_options options = {.exact = true, .held = true, .keep_rows = true, .memory = 1 << 24};
+    ferry_population cells;
+    ferry_quantizer q;
+    ferry_lists lists;
+    ferry_points points;
+    ferry_output *output = NULL;
+    CHECK(ferry_population_open(&cells, world, &cells_options) == FERRY_OK);
+    if (!cells.file) return;
+    ferry_points_of(&points, &cells);
+    CHECK(ferry_quantizer_train(&q, world, &points, FERRY_EUCLIDEAN, kernels, &training) == FERRY_OK);
+    CHECK(ferry_lists_build(&lists, world, &q, &points, &options) == FERRY_OK);
+    CHECK(ferry_output_open(&output, world, path, true) == FERRY_OK);
+    CHECK(store_input(output, world, &lists, &cells) == FERRY_OK);
+    CHECK(ferry_output_finish(&output) == FERRY_OK);
+    check_origin(world, &cells);
+    ferry_lists_close(&lists, world);
+    ferry_quantizer_close(&q, world);
+    ferry_population_close(&cells);
+}
+
+/* Every meeting (or allocation) of opening fails once, on the first and the last rank. */
+static void check_failures(const ferry_world *world, bool held, const char *variable)
+{
+    for (int rank = 0; rank<world->size; rank += world->size> 1 ? world->size - 1 : 1) {
         ferry_status status = FERRY_E_MPI;
-        for (int n = 1; status != FERRY_OK && n < 100; n++) {
+        for (int n = 1; status != FERRY_OK && n < 400; n++) {
             char plan[32];
             ferry_index index;
             const ferry_lists_options options = {.held = held, .keep_rows = true};
             snprintf(plan, sizeof plan, "%d:%d", n, rank);
-            setenv("FERRY_FAIL", plan, 1);
+            setenv(variable, plan, 1);
             status = ferry_index_open(&index, world, path, kernels, &options);
             CHECK(ferry_max(world, (int64_t)status) == ferry_min(world, (int64_t)status));
-            unsetenv("FERRY_FAIL");
+            unsetenv(variable);
             ferry_index_close(&index, world);
         }
         CHECK(status == FERRY_OK);
@@ -278,9 +365,12 @@ int main(int argc, char **argv)
     snprintf(path, sizeof path, "%s/index.h5", folder);
     check_metric(&world, FERRY_EUCLIDEAN);
     check_metric(&world, FERRY_COSINE);
-    check_failures(&world, true);
-    check_failures(&world, false);
+    for (int held = 0; held < 2; held++) {
+        check_failures(&world, held, "FERRY_FAIL");
+        check_failures(&world, held, "FERRY_FAIL_ALLOC");
+    }
     check_harms(&world);
+    check_input(&world);
     ferry_barrier(&world);
     if (world.rank == 0) CHECK(unlink(path) == 0 && rmdir(folder) == 0);
     ferry_world_close(&world);

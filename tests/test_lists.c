@@ -239,23 +239,24 @@ static void check_problem(const ferry_world *world, const problem *p)
     ferry_quantizer_close(&q, world);
 }
 
-/* Every meeting fails once, on every rank; the same status everywhere, and nothing is left. */
-static void check_failures(const ferry_world *world, bool held)
+/* Every meeting (or allocation) fails once, on the first and the last rank; the same status everywhere, and nothing is
+ * left. */
+static void check_failures(const ferry_world *world, bool held, const char *variable)
 {
     const problem p = {200, 9, 1, FERRY_EUCLIDEAN};
     ferry_quantizer q;
     CHECK(make_quantizer(&q, world, &p) == FERRY_OK);
-    for (int rank = 0; rank < world->size; rank++) {
+    for (int rank = 0; rank<world->size; rank += world->size> 1 ? world->size - 1 : 1) {
         ferry_status status = FERRY_E_MPI;
-        for (int n = 1; status != FERRY_OK && n < 200; n++) {
+        for (int n = 1; status != FERRY_OK && n < 400; n++) {
             char plan[32];
             ferry_lists lists;
             snprintf(plan, sizeof plan, "%d:%d", n, rank);
-            setenv("FERRY_FAIL", plan, 1);
+            setenv(variable, plan, 1);
             status = build(&lists, world, &q, &p, (ferry_lists_options){.held = held, .keep_rows = n % 2});
             CHECK(ferry_max(world, (int64_t)status) == ferry_min(world, (int64_t)status));
             CHECK(status == FERRY_OK || !lists.store);
-            unsetenv("FERRY_FAIL");
+            unsetenv(variable);
             ferry_lists_close(&lists, world);
         }
         CHECK(status == FERRY_OK);
@@ -288,13 +289,15 @@ int main(int argc, char **argv)
     ferry_world world;
     ferry_world_open(&world, MPI_COMM_WORLD);
     static const problem problems[] = {
-        {3000, 40, 1, FERRY_EUCLIDEAN}, {3000, 33, 200, FERRY_COSINE}, {20000, 2, 1, FERRY_EUCLIDEAN},
+        {3000, 40, 1, FERRY_EUCLIDEAN}, {3000, 33, 200, FERRY_COSINE}, {12000, 2, 1, FERRY_EUCLIDEAN},
         {9000, 1, 9000, FERRY_COSINE},  {1, 4, 1, FERRY_EUCLIDEAN},    {2, 70, 1, FERRY_COSINE},
         {64, 7, 1, FERRY_EUCLIDEAN},
     };
     for (size_t i = 0; i < sizeof problems / sizeof *problems; i++) check_problem(&world, &problems[i]);
-    check_failures(&world, true);
-    check_failures(&world, false);
+    for (int held = 0; held < 2; held++) {
+        check_failures(&world, held, "FERRY_FAIL");
+        check_failures(&world, held, "FERRY_FAIL_ALLOC");
+    }
     check_messages(&world);
     CHECK(ferry_lists_held_bytes(1000000, 1000, 50, 2) > 200000000);
     CHECK(ferry_lists_cache_least(50, 2) > 2 * ferry_lists_cache_least(50, 1) - 10);

@@ -11,7 +11,7 @@ typedef struct sample_options {
     double number;
     int64_t count, size;
     double time;
-    const char *text;
+    const char *text, *maybe;
     text_list list;
     int choice;
     bool flag;
@@ -25,6 +25,7 @@ static const cli_option table[] = {
     {"size", 0, OPTION_SIZE, "SIZE", AT(size), "(free)", NULL, "a size"},
     {"time", 0, OPTION_TIME, "TIME", AT(time), "(off)", NULL, "a time"},
     {"text", 0, OPTION_TEXT, "T", AT(text), NULL, NULL, "a text"},
+    {"maybe", 0, OPTION_MAYBE, "[T]", AT(maybe), "(off)", NULL, "a text that may be left out"},
     {"source-where", 0, OPTION_LIST, "K=V", AT(list), NULL, NULL, "a list"},
     {"choice", 0, OPTION_CHOICE, "red|green|blue", AT(choice), "green", NULL, "a choice"},
     {"flag", 'f', OPTION_FLAG, NULL, AT(flag), NULL, NULL, "a flag"},
@@ -78,6 +79,11 @@ static void test_values(void)
     CHECK(o.common.memory == (int64_t)4 << 30 && o.common.verbose && !strcmp(o.common.output, "out"));
     CHECK(parse("-o out -- -strange- --flag") == FERRY_OK && inputs == 2 && !strcmp(input[0], "-strange-") && !o.flag);
     CHECK(parse("--plan in") == FERRY_OK && o.common.plan);
+    CHECK(!o.maybe && parse("in -o out --maybe") == FERRY_OK && o.maybe && !o.maybe[0]);
+    CHECK(parse("in -o out --maybe batch b") == FERRY_OK && !strcmp(o.maybe, "batch") && inputs == 2);
+    CHECK(parse("--maybe in.h5ad -o out") == FERRY_OK && !o.maybe[0] && inputs == 1);
+    CHECK(parse("--maybe @list.txt --maybe=x.h5 -o out") == FERRY_OK && !strcmp(o.maybe, "x.h5") && inputs == 1);
+    CHECK(parse("--maybe --flag in -o out") == FERRY_OK && !o.maybe[0] && o.flag);
     CHECK(parse("--plan --ranks 64 --nodes 8 in") == FERRY_OK && o.common.ranks == 64 && o.common.nodes == 8);
     CHECK(parse("in -o out --time 2h") == FERRY_OK && o.time == 7200);
     CHECK(parse("in -o out --time 10m") == FERRY_OK && o.time == 600);

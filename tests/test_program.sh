@@ -2,6 +2,7 @@
 # The program from end to end: test_program.sh PROGRAM MPIEXEC DATA PART
 #   flow    every command at 1 to 4 ranks: the same results
 #   manners exit codes, one message, help, plan, JSON, memory
+#   lists   index and info: the same lists at 1 to 4 ranks and with any memory; messages; agreements made to fail
 #   walk    every agreement of a whole `transport` made to fail once (each WALK-th: WALK=1 for all of them)
 program=$1 mpiexec=$2 data=$3 part=$4
 cells=$data/pbmc68k_reduced.h5ad
@@ -118,7 +119,7 @@ json_good() {
 }
 
 usage() {
-    for command in transport sparsify push pull transition info plot; do
+    for command in transport sparsify push pull transition index info plot; do
         expect 0 0 $command --help
         prints "usage: cellferry $command"
         prints "examples:"
@@ -210,6 +211,56 @@ manners() {
     says "no progress for 0.001 s"
     expect 0 0 transport "$cells" $sides --progress plain --stall-timeout 1h --overwrite -o plan.h5
     says "transport .* of at most 2000 iterations"
+}
+
+# Lists of the cells: the same whoever makes them; what is wrong is said; a failed run leaves nothing behind.
+lists() {
+    mkdir spill
+    for n in 1 2 3 4; do
+        expect 0 $n index "$cells" -o index$n.h5
+        prints "indexed  700 cells"
+        same index1.h5 index$n.h5
+    done
+    expect 0 2 index "$cells" --batch-size 37 --threads 2 --spill spill -o index_batch.h5
+    same index1.h5 index_batch.h5
+    FERRY_RANKS_PER_NODE=1 expect 0 3 index "$cells" -o index_nodes.h5
+    same index1.h5 index_nodes.h5
+    expect 0 2 index "$cells" --metric cosine --lists 9 --dims 20 --where phase=G1,S --json -o cosine.h5
+    json_good
+    prints '"lists":9'
+    expect 0 2 info cosine.h5
+    prints "20 columns, cosine distance"
+    prints "where phase=G1,S"
+    prints "lists    9: smallest"
+    [ "$(grep -c '^lists' out)" = 1 ] || fail "info is not printed once"
+    expect 0 1 index "$cells" --plan --ranks 64 --nodes 8
+    prints "64 ranks on 8 nodes"
+    for phase in train assign place write; do prints "^$phase "; done
+    expect 3 2 index "$cells" -o index1.h5
+    says overwrite
+    expect 2 2 index "$cells" --overwrite -o "$cells"
+    says "is an input"
+    expect 2 0 index "$cells" --metric manhattan -o x.h5
+    says manhattan
+    expect 5 2 index "$cells" --memory 12M -o x.h5
+    says memory
+    echo "not HDF5" >text.h5
+    expect 3 2 neighbors "$cells" --index text.h5 -o x.h5ad
+    says text.h5
+    for n in 2 3; do
+        meeting=1
+        while [ $meeting -lt 2000 ]; do
+            FERRY_FAIL=$meeting:$((meeting % n)) run $n index "$cells" --dims 3 --where phase=G2M --spill spill \
+                --overwrite -o walk.h5 && break
+            [ "$(grep -c '^cellferry: ' err)" = 1 ] && grep -q "injected at meeting $meeting" err ||
+                fail "messages when meeting $meeting of $n ranks fails: $(grep '^cellferry: ' err)"
+            meeting=$((meeting + ${WALK:-37}))
+        done
+        [ $meeting -gt 20 ] && [ $meeting -lt 2000 ] || fail "clean at meeting $meeting"
+        echo "$n ranks: the run was clean at meeting $meeting"
+    done
+    [ -z "$(ls spill)" ] || fail "scratch files are left"
+    ls ./*.partial 2>/dev/null && fail "partial files are left"
 }
 
 walk() {

@@ -389,6 +389,10 @@ int main(int argc, char **argv)
         exact_lists(&alone, 1);
         ties(&alone);
         approximate_lists(&alone);
+        kernels = ferry_kernels_find("generic");
+        scans = ferry_scans_of(kernels);
+        exact_lists(&alone, 1);
+        ties(&alone);
     }
     ferry_world_close(&alone);
     ferry_world_close(&world);

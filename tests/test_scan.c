@@ -497,7 +497,7 @@ int main(int argc, char **argv)
     for (int d = 0; d < 7; d++)
         for (int kind = 0; kind < KINDS; kind++)
             for (int few = 0; few < 2; few++, turn++)
-                if (turn % size == rank) test_points((data)kind, dims[d], few ? 61 : dims[d] > 50 ? 430 : 1030);
+                if (turn % size == rank) test_points((data)kind, dims[d], few ? 61 : dims[d] > 50 ? 205 : 610);
     char names[64];
     snprintf(names, sizeof names, "%s", ferry_kernels_names());
     for (char *rest = names, *name; (name = strtok_r(rest, " ", &rest));) {

@@ -537,6 +537,139 @@ static void presences(const ferry_world *world, hid_t oracle, const side *refere
     side_close(&query);
 }
 
+/* ---- the same bits alone; every meeting and allocation fails once ---- */
+
+/* What a world computes, summed over its ranks' bits in a way that the ranks do not matter. */
+typedef struct bits {
+    const ferry_world *world;
+    int64_t next;
+    uint64_t sum;
+} bits;
+
+static void add_bits(bits *b, int64_t row, int64_t column, double value)
+{
+    uint64_t word;
+    memcpy(&word, &value, sizeof word);
+    word = (word ^ (uint64_t)(row * 1000 + column)) * 0x9E3779B97F4A7C15U;
+    b->sum += word ^ word >> 29;
+}
+
+static ferry_status label_bits(void *self, int64_t first, int64_t rows, const int32_t *code, const float *confidence,
+                               const ferry_rows *probabilities)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        add_bits(self, first + i, 900 + code[i], (double)confidence[i]);
+        for (int64_t e = probabilities->indptr[i]; e < probabilities->indptr[i + 1]; e++)
+            add_bits(self, first + i, probabilities->indices[e], (double)probabilities->values[e]);
+    }
+    return FERRY_OK;
+}
+
+static ferry_status value_bits(void *self, int64_t first, int64_t rows, int64_t width, const double *values)
+{
+    for (int64_t i = 0; i < rows * width; i++) add_bits(self, first + i / width, i % width, values[i]);
+    return FERRY_OK;
+}
+
+static ferry_status row_bits(void *self, const ferry_rows *rows)
+{
+    bits *b = self;
+    const int64_t first = b->next + ferry_before(b->world, rows->rows);
+    b->next += ferry_total(b->world, rows->rows);
+    for (int64_t i = 0; i < rows->rows; i++)
+        for (int64_t e = rows->indptr[i]; e < rows->indptr[i + 1]; e++)
+            add_bits(b, first + i, rows->indices[e], (double)rows->values[e]);
+    return FERRY_OK;
+}
+
+/* Collective. Presence of 3 made-up groups. */
+static ferry_status presence_bits(bits *b, const ferry_world *world, ferry_weights *gauss, const side *reference)
+{
+    int32_t group[QUERIES];
+    int64_t rows = 0;
+    FERRY_AUTO double *score = NULL;
+    for (int block = world->rank; block < gauss->blocks.count; block += world->size)
+        for (int64_t i = ferry_block_first(&gauss->blocks, block); i < ferry_block_first(&gauss->blocks, block + 1);
+             i++)
+            group[rows++] = (int32_t)(i % 4) - 1;
+    FERRY_TRY(ferry_presence(&score, gauss, world, reference->first, group, 3));
+    const int64_t first = reference->first[world->rank], held = reference->first[world->rank + 1] - first;
+    for (int64_t i = 0; i < held * 3; i++) add_bits(b, first + i / 3, 500 + i % 3, score[i]);
+    FERRY_TRY(ferry_presence_finish(score, world, held, 3, true, 2, 97, true));
+    for (int64_t i = 0; i < held * 3; i++) add_bits(b, first + i / 3, 600 + i % 3, score[i]);
+    return FERRY_OK;
+}
+
+/* Collective. Everything that is carried, with one kernel. */
+static ferry_status carry_all(uint64_t *sum, const ferry_world *world, const ferry_weights_graphs *graphs,
+                              const side *reference, const ferry_transfer_sparse *sparse)
+{
+    bits b = {.world = world};
+    ferry_weights gauss;
+    const ferry_weights_options options = options_of(FERRY_GAUSS);
+    const ferry_transfer_labels labels = {reference->code, reference->first, &reference->labels.categories, NULL,
+                                          false};
+    double number[MOST];
+    for (int64_t i = 0; i < MOST; i++) number[i] = 1.0 / (double)(1 + i + reference->first[world->rank]);
+    const ferry_transfer_values values = {number, reference->first, 1};
+    const ferry_sink sink = {row_bits, &b};
+    FERRY_TRY(ferry_weights_open(&gauss, world, graphs, &options));
+    ferry_status status = ferry_transfer_categories(&gauss, world, &labels, label_bits, &b);
+    if (status == FERRY_OK) status = ferry_transfer_numbers(&gauss, world, &values, value_bits, &b);
+    if (status == FERRY_OK) status = ferry_transfer_layer(&gauss, world, sparse, &sink);
+    if (status == FERRY_OK) status = presence_bits(&b, world, &gauss, reference);
+    ferry_weights_close(&gauss);
+    *sum = (uint64_t)ferry_total(world, (int64_t)b.sum);
+    return status;
+}
+
+/* Collective. Its own reader, graphs and rows; walks through failures of `variable` when it is not NULL. */
+static uint64_t carry_in(const ferry_world *world, hid_t oracle, const char *variable, int step)
+{
+    side reference;
+    ferry_graph graph;
+    ferry_matrix counts = {0};
+    int64_t *start;
+    ferry_transfer_entry *entry;
+    uint64_t sum = 0;
+    const ferry_weights_graphs graphs = {&graph, NULL, NULL, NULL};
+    side_open(&reference, world, "neighbors_cross_ref.h5ad", REFERENCE);
+    graph_of(&graph, world, oracle, "cross", "yx", REFERENCE, false);
+    CHECK(ferry_read_rep(&counts, reference.file, "layers/counts", 0, FERRY_DOUBLE, reference.rows, REFERENCE) ==
+          FERRY_OK);
+    sparse_of(&start, &entry, &counts, reference.first[world->rank], reference.first[world->rank + 1]);
+    const ferry_transfer_sparse sparse = {start, entry, reference.first, GENES, NULL, 0, 1};
+    ferry_status status = variable ? FERRY_E_NUMERIC : carry_all(&sum, world, &graphs, &reference, &sparse);
+    CHECK(variable || status == FERRY_OK);
+    int n = 0;
+    for (; variable && status != FERRY_OK && n < 4000; n += step) {
+        char text[64];
+        snprintf(text, sizeof text, "%d:%d", n + 1, world->size - 1);
+        setenv(variable, text, 1);
+        status = carry_all(&sum, world, &graphs, &reference, &sparse);
+        unsetenv(variable);
+        CHECK(ferry_max(world, status) == ferry_min(world, status));
+    }
+    CHECK(!variable || (n > 20 && n < 4000));
+    free(start);
+    free(entry);
+    ferry_matrix_close(&counts);
+    ferry_graph_close(&graph);
+    side_close(&reference);
+    return sum;
+}
+
+static void same_and_failing(const ferry_world *world, hid_t oracle)
+{
+    ferry_world alone;
+    CHECK(ferry_world_split(&alone, world, world->rank, 0) == FERRY_OK);
+    const uint64_t together = carry_in(world, oracle, NULL, 1), by_itself = carry_in(&alone, oracle, NULL, 1);
+    CHECK(together == by_itself && together != 0);
+    ferry_world_close(&alone);
+    CHECK(carry_in(world, oracle, "FERRY_FAIL", world->size > 2 ? 7 : 3) == together);
+    CHECK(carry_in(world, oracle, "FERRY_FAIL_ALLOC", world->size > 2 ? 11 : 5) == together);
+}
+
 static void cross(const ferry_world *world, hid_t oracle)
 {
     side reference;
@@ -569,6 +702,7 @@ int main(int argc, char **argv)
     ties(&world);
     cross(&world, oracle);
     self_labels(&world, oracle);
+    same_and_failing(&world, oracle);
     H5Fclose(oracle);
     ferry_world_close(&world);
     return test_end();

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 typedef struct info_options {
     common_options common;
@@ -85,6 +86,80 @@ static ferry_status print_plan(const char *path, ferry_stored *stored)
     return FERRY_OK;
 }
 
+/* ---- an index ---- */
+
+static int by_size(const void *a, const void *b)
+{
+    const int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static ferry_status print_lists(ferry_stored *stored, int64_t lists, bool exact)
+{
+    FERRY_AUTO int64_t *first = NULL;
+    int64_t empty = 0;
+    FERRY_TRY(ferry_alloc(&first, lists + 1));
+    FERRY_TRY(ferry_stored_integers(first, stored, "first", 0, lists + 1));
+    for (int64_t i = 0; i < lists; i++) first[i] = first[i + 1] - first[i];
+    qsort(first, (size_t)lists, sizeof *first, by_size);
+    while (empty < lists && first[empty] == 0) empty++;
+    printf("lists    %lld: smallest %lld, median %lld, largest %lld cells, %lld empty; %s\n", (long long)lists,
+           (long long)first[0], (long long)first[lists / 2], (long long)first[lists - 1], (long long)empty,
+           exact ? "every cell in its nearest list" : "cells in a near list, not always the nearest");
+    return FERRY_OK;
+}
+
+/* Where the cells came from, when that is stored. */
+static ferry_status print_origin(ferry_stored *stored, double rows)
+{
+    FERRY_AUTO char *path = NULL;
+    FERRY_AUTO char *rep = NULL;
+    FERRY_AUTO char *where = NULL;
+    FERRY_AUTO char *print = NULL;
+    double dims, file_cells;
+    if (!ferry_stored_has(stored, "input")) return FERRY_OK;
+    FERRY_TRY(ferry_stored_attribute_text(&path, stored, "input", "path"));
+    FERRY_TRY(ferry_stored_attribute_text(&where, stored, "input", "where"));
+    FERRY_TRY(ferry_stored_attribute_text(&print, stored, "input", "fingerprint"));
+    FERRY_TRY(ferry_stored_attribute_number(&file_cells, stored, "input", "file_cells"));
+    FERRY_TRY(ferry_stored_attribute_text(&rep, stored, "/", "rep"));
+    FERRY_TRY(number(&dims, stored, "dims"));
+    printf("from     %s: %.0f of %.0f cells, %s", path, rows, file_cells, rep);
+    if (dims > 0) printf(" (the first %.0f columns)", dims);
+    printf(", fingerprint %s\n", print);
+    for (const char *line = where; *line;) {
+        int length = (int)strcspn(line, "\n");
+        printf("         where %.*s\n", length, line);
+        line += length + (line[length] == '\n');
+    }
+    return FERRY_OK;
+}
+
+static ferry_status print_index(const char *path, ferry_stored *stored)
+{
+    FERRY_AUTO char *metric = NULL;
+    double rows, lists, dim, exact;
+    int64_t supers;
+    struct stat file;
+    char bytes[32];
+    FERRY_TRY(ferry_stored_attribute_text(&metric, stored, "/", "metric"));
+    FERRY_TRY(number(&rows, stored, "rows"));
+    FERRY_TRY(number(&lists, stored, "lists"));
+    FERRY_TRY(number(&dim, stored, "dim"));
+    FERRY_TRY(number(&exact, stored, "exact"));
+    FERRY_TRY(ferry_stored_shape(&supers, NULL, stored, "supers"));
+    printf("%s: an index of cellferry index, %s\ncells    %.0f of %.0f columns, %s distance\n", path,
+           ferry_size_text(bytes, stat(path, &file) ? 0 : (double)file.st_size), rows, dim, metric);
+    FERRY_TRY(print_lists(stored, (int64_t)lists, exact != 0));
+    FERRY_TRY(print_origin(stored, rows));
+    printf("holds    centroids [%.0f], supers [%lld], rows/values, rows/cell, rows/distance, names, "
+           "uns/cellferry/record\n\n"
+           "cellferry neighbors QUERY.h5ad --index %s -o graph.h5ad\n"
+           "cellferry map       QUERY.h5ad --index %s -o mapped.h5ad\n",
+           lists, (long long)supers, path, path);
+    return FERRY_OK;
+}
+
 /* ---- an AnnData file ---- */
 
 static void shape_text(char text[64], const ferry_entry *entry)
@@ -108,6 +183,19 @@ static int widest(const ferry_entry *entries, int count)
     return most;
 }
 
+/* How to see the cells, when the file holds an embedding that is drawn by itself. */
+static void print_picture(const ferry_entry *entries, int count, const char *path)
+{
+    for (int i = 0; i < count; i++) {
+        if (strncmp(entries[i].path, "obsm/", 5) != 0) continue;
+        if (entries[i].columns != 2 && strcmp(entries[i].path, "obsm/spatial") != 0) continue;
+        printf("\ncellferry plot %s -o cells.png     (its cells on an embedding: --basis KEY; coloured by --color "
+               "COLUMN)\n",
+               path);
+        return;
+    }
+}
+
 static ferry_status print_entries(ferry_file *file)
 {
     FERRY_AUTO ferry_entry *entries = NULL;
@@ -127,12 +215,13 @@ static ferry_status print_entries(ferry_file *file)
     const char *rep = ferry_file_default_rep(file);
     bool usable = ferry_rep_dim(&dim, file, rep, 0) == FERRY_OK;
     printf("\nwithout --rep a command takes %s%s\n", rep, usable ? "" : ", which is not there: name another");
+    print_picture(entries, count, ferry_file_path(file));
     return FERRY_OK;
 }
 
 /* What rank 0 finds out before the reader of .h5ad opens the file (one file is not opened in two ways at a time). */
 typedef struct finding {
-    int is_plan;
+    int is_own;    /* a plan or an index, which is printed */
     char kind[64]; /* of a result of ours, else empty */
 } finding;
 
@@ -145,8 +234,11 @@ static ferry_status look(finding *out, const char *path)
     if (path[0] == '@' || ferry_stored_open(&stored, path) != FERRY_OK) return FERRY_OK;
     ferry_status status = FERRY_OK;
     if (ferry_stored_attribute_text(&kind, stored, "/", "kind") == FERRY_OK && !strcmp(kind, "cellferry plan")) {
-        out->is_plan = 1;
+        out->is_own = 1;
         status = print_plan(path, stored);
+    } else if (kind && !strcmp(kind, "cellferry index")) {
+        out->is_own = 1;
+        status = print_index(path, stored);
     } else if (ferry_stored_has(stored, "uns/cellferry/kind")) {
         status = ferry_stored_text(&own, stored, "uns/cellferry/kind");
         if (status == FERRY_OK) (void)snprintf(out->kind, sizeof out->kind, "%s", own);
@@ -159,7 +251,7 @@ static void print_own(const finding *found, const char *path)
 {
     if (!found->kind[0]) return;
     printf("\na result of cellferry (%s); how it was made is in uns/cellferry/record:\n"
-           "cellferry plot %s -o stages.svg     (time and memory by stage)\n",
+           "cellferry plot %s --kind stages -o stages.svg     (time and memory by stage)\n",
            found->kind, path);
 }
 
@@ -171,7 +263,7 @@ static ferry_status run_info(cli_program *program, const void *options)
     (void)options;
     FERRY_TRY(ferry_agree(world, world->rank == 0 ? look(&found, path) : FERRY_OK));
     ferry_broadcast(world, &found, sizeof found, 0);
-    if (found.is_plan) return FERRY_OK;
+    if (found.is_own) return FERRY_OK;
     ferry_file *file = NULL;
     ferry_status status = ferry_file_open(&file, world, path);
     if (status == FERRY_OK) status = ferry_agree(world, world->rank == 0 ? print_entries(file) : FERRY_OK);

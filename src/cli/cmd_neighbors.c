@@ -137,24 +137,6 @@ static ferry_status open_sides(neighbors_job *job)
 
 /* --- the plan --- */
 
-#define PROBED 512 /* rows that are read to see what a row costs */
-
-/* Collective. Bytes of a row in its file: from a few rows in the middle of each rank's part. */
-static ferry_status row_cost(int64_t *bytes, const ferry_world *world, const ferry_population *cells)
-{
-    const int64_t first = cells->cells * world->rank / world->size;
-    const int64_t rows = cells->cells * (world->rank + 1) / world->size - first, few = rows < PROBED ? rows : PROBED;
-    const int64_t before = ferry_stages_here()->read_bytes;
-    ferry_matrix part = {0};
-    ferry_status status =
-        ferry_population_points(&part, world, cells, first + (rows - few) / 2, few, FERRY_FLOAT, &(int64_t){0});
-    ferry_matrix_close(&part);
-    FERRY_TRY(status);
-    const int64_t read = ferry_total(world, ferry_stages_here()->read_bytes - before), all = ferry_total(world, few);
-    *bytes = all > 0 ? (read + all / 2) / all : 0;
-    return FERRY_OK;
-}
-
 static bool copies_rep(const neighbors_job *job)
 {
     return job->sizes.self && !job->o->no_rep && !job->o->from_distances;
@@ -166,9 +148,9 @@ static ferry_status settle_plan(neighbors_job *job)
     const ferry_world *world = &job->program->world;
     ferry_neighbors_sizes *sizes = &job->sizes;
     sizes->self = job->one_set;
-    FERRY_TRY(row_cost(&sizes->query_row, world, &job->query));
+    FERRY_TRY(points_row_bytes(&sizes->query_row, world, &job->query));
     if (job->one_set) sizes->reference_row = sizes->query_row;
-    if (job->reference.file) FERRY_TRY(row_cost(&sizes->reference_row, world, &job->reference));
+    if (job->reference.file) FERRY_TRY(points_row_bytes(&sizes->reference_row, world, &job->reference));
     sizes->weights = !job->o->no_graph && (sizes->self || (sizes->stored && sizes->reference == sizes->queries));
     sizes->copies = copies_rep(job);
     sizes_of_machine(sizes, job->program, ferry_max(world, ferry_usage_now().pss));
@@ -291,7 +273,7 @@ static ferry_status copy_rep(neighbors_job *job)
 {
     const ferry_world *world = &job->program->world;
     const ferry_population *cells = &job->query;
-    const int64_t batch = (int64_t)(4 << 20) / (4 * cells->dim) + 1, step = batch * world->size;
+    const int64_t batch = (int64_t)(1 << 20) / (4 * cells->dim) + 1, step = batch * world->size;
     char path[512];
     (void)snprintf(path, sizeof path, "obsm/%s", rep_key(job));
     FERRY_TRY(ferry_output_create(job->output, path, FERRY_F32, cells->cells, cells->dim));
@@ -328,11 +310,13 @@ static ferry_status write_reference_names(neighbors_job *job)
 static ferry_status write_weights(neighbors_job *job)
 {
     const cli_program *program = job->program;
-    const int64_t room = program->memory - ferry_max(&program->world, ferry_usage_now().pss);
+    /* taken distances have no plan: half of what is left */
+    const int64_t half = (program->memory - ferry_max(&program->world, ferry_usage_now().pss)) / 2;
+    const int64_t room = job->plan.edges ? job->plan.edges : half;
     watch_stage("graph");
     return ferry_weights_write_graph(&job->graph, &program->world, job->output, copies_rep(job) ? rep_key(job) : NULL,
                                      job->search.metric == FERRY_COSINE ? "cosine" : "euclidean", job->search.seed,
-                                     room / 2 > 0 ? room / 2 : 1, job->o->search.spill);
+                                     room > 0 ? room : 1, job->o->search.spill);
 }
 
 /* Collective. */

@@ -196,6 +196,29 @@ void figure_rect(figure *out, double x0, double y0, double x1, double y1, const 
                x0 / w, y0 / h, x1 / w, y1 / h, colour);
 }
 
+void figure_frame(figure *out, double x0, double y0, double x1, double y1)
+{
+    const double w = out->width, h = out->height;
+    figure_add(&out->script,
+               "set object rectangle from screen %.6f, screen %.6f to screen %.6f, screen %.6f fillstyle empty border "
+               "linecolor rgb '%s' linewidth 0.75\n",
+               x0 / w, y0 / h, x1 / w, y1 / h, FIGURE_GREY);
+}
+
+/* Radius of pointtype 7 at pointsize 1, in pixels of the canvas, as the terminals draw it. */
+double figure_point_size(const figure *out, double radius)
+{
+    static const double unit[] = {4.5, 3, 4};
+    return radius / unit[out->format];
+}
+
+void figure_dot(figure *out, double x, double y, double radius, const char *colour)
+{
+    figure_add(&out->script,
+               "set label '' at screen %.6f, screen %.6f point pointtype 7 pointsize %.4g linecolor rgb '%s' front\n",
+               x / out->width, y / out->height, figure_point_size(out, radius), colour);
+}
+
 static bool starts_letter(char c)
 {
     return ((unsigned char)c & 0xC0) != 0x80; /* not a continuation byte of UTF-8 */

@@ -12,10 +12,11 @@ typedef struct figure_text { /* grows as it is appended to */
 } figure_text;
 void figure_add(figure_text *out, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+enum { FIGURE_SVG, FIGURE_PNG, FIGURE_PDF };
 typedef struct figure {
     char *path, *script_path, *data_path; /* owned; FIGURE.svg, FIGURE.gp, FIGURE.dat */
     const char *name, *data_name;         /* the last part of path and data_path */
-    int format;                           /* 0 svg, 1 png, 2 pdf */
+    int format;                           /* FIGURE_SVG ... */
     double width, height;                 /* pixels */
     figure_text script, data;
 } figure;
@@ -32,6 +33,12 @@ void figure_label(figure *out, double x, double y, char align, double size, doub
                   const char *text);
 /* A filled rectangle of the canvas. */
 void figure_rect(figure *out, double x0, double y0, double x1, double y1, const char *colour);
+/* An empty rectangle with thin edges. */
+void figure_frame(figure *out, double x0, double y0, double x1, double y1);
+/* gnuplot's pointsize of a round point (pointtype 7) of this radius. */
+double figure_point_size(const figure *out, double radius);
+/* A round point of the canvas. */
+void figure_dot(figure *out, double x, double y, double radius, const char *colour);
 /* 'text' as a gnuplot string. */
 void figure_quote(figure_text *out, const char *text);
 /* Pixels that a text of this size takes at most, about. */
@@ -56,9 +63,15 @@ typedef struct figure_table {
     ferry_names rows, columns;
     double *value; /* [rows.count, columns.count] */
     char corner[128];
+    bool confusion; /* of classes: rows are the truth, columns the prediction, values are cells */
+    double cells, accuracy, macro_f1;
 } figure_table;
 ferry_status figure_table_read(figure_table *out, const char *path);
 void figure_table_close(figure_table *table);
+/* Is every row (or, down, every column) 1 or 0 in sum? */
+bool figure_table_sums_to_one(const figure_table *table, bool down);
+/* Pixels of the longest name, at most `limit`. */
+double figure_longest_name(const ferry_names *names, double size, double limit);
 /* The whole of a text file, NUL-terminated; free with free(). */
 ferry_status figure_file_read(char **text, const char *path);
 /* The last part of a path. Borrowed. */

@@ -77,6 +77,23 @@ ferry_status points_not_finite(int64_t *rows, const ferry_world *world, const fe
     return FERRY_OK;
 }
 
+#define PROBED 512 /* rows that are read to see what a row costs */
+
+ferry_status points_row_bytes(int64_t *bytes, const ferry_world *world, const ferry_population *cells)
+{
+    const int64_t first = cells->cells * world->rank / world->size;
+    const int64_t rows = cells->cells * (world->rank + 1) / world->size - first, few = rows < PROBED ? rows : PROBED;
+    const int64_t before = ferry_stages_here()->read_bytes;
+    ferry_matrix part = {0};
+    ferry_status status =
+        ferry_population_points(&part, world, cells, first + (rows - few) / 2, few, FERRY_FLOAT, &(int64_t){0});
+    ferry_matrix_close(&part);
+    FERRY_TRY(status);
+    const int64_t read = ferry_total(world, ferry_stages_here()->read_bytes - before), all = ferry_total(world, few);
+    *bytes = all > 0 ? (read + all / 2) / all : 0;
+    return FERRY_OK;
+}
+
 void input_record(json *out, const char *side, const ferry_population *population, uint64_t fingerprint)
 {
     const ferry_population_options *o = &population->options;

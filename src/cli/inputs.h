@@ -23,6 +23,8 @@ ferry_status points_read(ferry_matrix *out, const ferry_world *world, const ferr
 /* Collective. *rows = kept cells of all ranks with NaN or infinity; reads every point, in blocks of `batch` rows. */
 ferry_status points_not_finite(int64_t *rows, const ferry_world *world, const ferry_population *population,
                                int64_t batch);
+/* Collective. Bytes of a row in its file, for plans: from a few rows in the middle of each rank's part. */
+ferry_status points_row_bytes(int64_t *bytes, const ferry_world *world, const ferry_population *cells);
 /* Local. One element of the record's inputs; fingerprint 0: not known. */
 void input_record(json *out, const char *side, const ferry_population *population, uint64_t fingerprint);
 /* Local, rank 0. "source  FILE: 27627 of 55656 cells, X_tsne (2 columns)", and what each filter keeps. */

@@ -41,8 +41,8 @@ typedef struct sides_options {
      "N",                                                                                                              \
      SEARCH_AT(at, k),                                                                                                 \
      "(30)",                                                                                                           \
-     "neighbours of a cell",                                                                                           \
-     "with one set without the cell itself: scanpy's n_neighbors is k + 1"},                                           \
+     "cells",                                                                                                          \
+     "neighbours of a cell; with one set without the cell itself, so that scanpy's n_neighbors is k + 1"},             \
         METRIC_ROW(at),                                                                                                \
         {"exact",                                                                                                      \
          0,                                                                                                            \
@@ -58,8 +58,9 @@ typedef struct sides_options {
          "R",                                                                                                          \
          SEARCH_AT(at, recall),                                                                                        \
          "(0.99)",                                                                                                     \
-         "share of the true neighbours",                                                                               \
-         "find the cheapest search that reaches it on a sample of the queries, which is searched exactly"},            \
+         "above 0, at most 1",                                                                                         \
+         "share of the true neighbours: the cheapest search that finds it on a sample of the queries, which is "       \
+         "searched exactly"},                                                                                          \
         LISTS_ROW(at),                                                                                                 \
         {"probes",                                                                                                     \
          0,                                                                                                            \

@@ -20,16 +20,23 @@ static const char *where(bool held)
     return held ? "in memory" : "on disk";
 }
 
+/* An index is only made. */
+static bool searches(const ferry_neighbors_plan *plan)
+{
+    for (int i = 0; i < plan->phases; i++)
+        if (!strcmp(plan->phase[i].name, "search")) return true;
+    return false;
+}
+
 void neighbors_plan_print(const ferry_neighbors_plan *plan, const cli_program *program)
 {
     const ferry_machine machine = machine_of(program);
     char bytes[32], read[32], written[32], sent[32];
-    printf("%d rank%s on %d node%s, %lld lists; reference %s, queries %s, results %s; at most %s of %s per rank, %s of "
-           "scratch files\n",
-           machine.ranks, machine.ranks == 1 ? "" : "s", machine.nodes, machine.nodes == 1 ? "" : "s",
-           (long long)plan->lists, where(plan->reference_held), where(plan->queries_held), where(plan->graph_held),
-           ferry_size_text(bytes, (double)plan->bytes), ferry_size_text(read, (double)machine.memory),
-           ferry_size_text(written, (double)plan->scratch));
+    printf("%d rank%s on %d node%s, %lld lists; reference %s", machine.ranks, machine.ranks == 1 ? "" : "s",
+           machine.nodes, machine.nodes == 1 ? "" : "s", (long long)plan->lists, where(plan->reference_held));
+    if (searches(plan)) printf(", queries %s, results %s", where(plan->queries_held), where(plan->graph_held));
+    printf("; at most %s of %s per rank, %s of scratch files\n", ferry_size_text(bytes, (double)plan->bytes),
+           ferry_size_text(read, (double)machine.memory), ferry_size_text(written, (double)plan->scratch));
     printf("%-8s %13s %12s %12s %12s %12s %9s %9s\n", "phase", "rows per rank", "bytes/rank", "read, all", "written",
            "sent", "flops", "seconds");
     for (int i = 0; i < plan->phases; i++) {
@@ -138,7 +145,7 @@ void neighbors_print(const ferry_neighbors_report *report, const ferry_neighbors
 
 /* --- names in row blocks --- */
 
-#define NAMES ((int64_t)1 << 16) /* of a block */
+#define NAMES ((int64_t)1 << 14) /* of a block */
 
 /* Calls of `take` with the names of this rank's cells, block by block; equally often on all ranks. */
 typedef struct names_walk {

@@ -4,7 +4,7 @@
  *  distance s = |q|^2 - 2 sigma. Its error is at most E = (dim + 8) u (3 |q| + tau)^2 with u = 2^-24 and tau the
  * current k-th distance, whatever lies further out; so a row is dropped only when s > s_k + 2 E, s_k the k-th smallest
  * s so far, and no row beyond tau = sqrt(s_k + E) is among the k nearest. What remains is decided by the caller in
- * float64.
+ * float64. Thresholds only rise and radii only fall. (The proof, with the rounding of centred rows: scan_impl.h.)
  *
  *  The score of a pair does not depend on the tile it is in, and what a query keeps only on the order in which lists
  *  come to it, so answers do not depend on threads, ranks or batches. */
@@ -45,11 +45,12 @@ typedef struct ferry_scan {
     uint32_t position;    /* of the first row; the others follow */
 } ferry_scan;
 
-/** Which lists a query has to visit, from the scores of their centroids; bounds of spec 2.1-4 with margins:
+/** Which lists a query has to visit, from the scores of their centroids; bounds with margins:
  *  bisector: sigma_i - sigma_j - (E_i + E_j) / 2 < reach gap_j (1 + 2e-6), i the query's own list, gap_j = |c_i - c_j|;
  *            members of j are nearer to c_j than to c_i. Holds for exactly assigned lists only (bisector false: left
- * out) ball:     d_j^2 - E_j < ((reach + radius_j) (1 + 6e-6))^2 with E_j = (dim + 8) u (|q| + |c_j|)^2, d_j^2 = |q|^2
- * - 2 sigma_j. */
+ *            out)
+ *  ball:     d_j^2 - E_j < ((reach + radius_j) (1 + 6e-6))^2, d_j^2 = |q|^2 - 2 sigma_j,
+ *  E_j = (dim + 8) u (|q| + |c_j|)^2, E_i = (dim + 8) u (3 |q| + d_i)^2. A list that cannot be ruled out is visited. */
 typedef struct ferry_visits {
     int dim;
     int64_t units;       /* of 32 lists */

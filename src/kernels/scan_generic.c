@@ -112,7 +112,7 @@ static int64_t visit(int32_t *list, float *distance, float *bound, const ferry_v
             const float size = b.norm + v->norm[j], error = b.unit * size * size + b.tiny;
             const float d2 = b.norm2 - 2 * score[l], ball = (b.reach + v->radius[j]) * BALL_MARGIN;
             const float apart = b.own - score[l] - 0.5f * (b.error + error), gap = v->gap[j] * GAP_MARGIN;
-            if (!(v->radius[j] >= 0 && d2 - error < ball * ball && (!v->bisector || apart < b.reach * gap))) continue;
+            if (!(v->radius[j] >= 0) || d2 - error >= ball * ball || (v->bisector && apart >= b.reach * gap)) continue;
             list[found] = (int32_t)j;
             distance[found] = d2 > 0 ? sqrtf(d2) : 0;
             bound[found++] = v->bisector && gap > 0 ? apart / gap : -INFINITY;

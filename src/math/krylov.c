@@ -7,7 +7,7 @@
  * an eigenvalue, and a graph of many components has many of the value 1; so when all have converged a block of new
  * random vectors is put in, again and again until nothing larger comes out of it. */
 #include "math/krylov.h"
-#include "math/dense.h"
+#include "math/eigen.h"
 #include "mpi/log.h"
 #include "mpi/memory.h"
 #include "mpi/stage.h"
@@ -249,25 +249,51 @@ static ferry_status advance(space *k, bool *done)
     return next_block(k, false);
 }
 
-/* Collective. |A v - value v| of all pairs, block by block. */
-static ferry_status measure(ferry_eigenpairs *out, space *k)
+/* ---- how good they are ---- */
+
+/* Room for a few vectors, their products, and the Gram matrix of the difference. */
+typedef struct trial {
+    double *x, *y, *g;
+} trial;
+
+static ferry_status trial_open(trial *t, int64_t rows, int columns)
 {
-    out->residual = 0;
-    for (int first = 0; first < out->count; first += k->width) {
-        const int n = smaller(k->width, out->count - first);
-        copy_columns(k->x, n, out->vector + first, out->count, n, k->here);
-        FERRY_TRY(k->op->apply(k->op->self, k->w, k->x, n));
-        for (int64_t i = 0; i < k->here; i++)
-            for (int j = 0; j < n; j++) k->w[i * n + j] -= out->value[first + j] * k->x[i * n + j];
-        const ferry_panel w = {k->w, n, n};
-        FERRY_TRY(ferry_tall_gram(k->g, k->tall, w, w));
-        for (int j = 0; j < n; j++) {
-            const double length = sqrt(k->g[j * n + j]);
-            if (!(length <= out->residual)) out->residual = length;
-        }
-        k->products++;
+    FERRY_TRY(ferry_alloc(&t->x, rows * columns));
+    FERRY_TRY(ferry_alloc(&t->y, rows * columns));
+    return ferry_alloc(&t->g, columns);
+}
+
+/* Collective. Pairs first ... first + n - 1. */
+static ferry_status try_pairs(trial *t, ferry_eigenpairs *pairs, const ferry_tall *tall, const ferry_operator *op,
+                              int first, int n)
+{
+    const int64_t rows = ferry_tall_rows(tall);
+    copy_columns(t->x, n, pairs->vector + first, pairs->count, n, rows);
+    FERRY_TRY(op->apply(op->self, t->y, t->x, n));
+    for (int64_t i = 0; i < rows; i++)
+        for (int j = 0; j < n; j++) t->y[i * n + j] -= pairs->value[first + j] * t->x[i * n + j];
+    for (int j = 0; j < n; j++) {
+        const ferry_panel column = {t->y + j, n, 1};
+        FERRY_TRY(ferry_tall_gram(t->g, tall, column, column));
+        const double length = sqrt(*t->g);
+        if (!(length <= pairs->residual)) pairs->residual = length;
     }
+    pairs->products++;
     return FERRY_OK;
+}
+
+ferry_status ferry_eigenpairs_measure(ferry_eigenpairs *pairs, const ferry_tall *tall, const ferry_operator *op,
+                                      int columns)
+{
+    trial t = {0};
+    pairs->residual = 0;
+    ferry_status status = ferry_agree(tall->world, trial_open(&t, ferry_tall_rows(tall), columns));
+    for (int first = 0; first < pairs->count && status == FERRY_OK; first += columns)
+        status = try_pairs(&t, pairs, tall, op, first, smaller(columns, pairs->count - first));
+    free(t.x);
+    free(t.y);
+    free(t.g);
+    return status;
 }
 
 /* Local. */
@@ -288,8 +314,8 @@ static ferry_status take_pairs(ferry_eigenpairs *out, space *k)
 static ferry_status finish(ferry_eigenpairs *out, space *k)
 {
     FERRY_TRY(ferry_agree(k->tall->world, take_pairs(out, k)));
-    FERRY_TRY(measure(out, k));
     out->products = k->products;
+    FERRY_TRY(ferry_eigenpairs_measure(out, k->tall, k->op, k->width));
     const double scale = fabs(out->value[0]);
     if (!(out->residual <= GIVEN_UP * scale))
         return ferry_fail(FERRY_E_NUMERIC,

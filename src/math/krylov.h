@@ -27,6 +27,9 @@ typedef struct ferry_eigenpairs {
  *  residuals stay above a millionth. Close with ferry_eigenpairs_close. */
 FERRY_API ferry_status ferry_krylov(ferry_eigenpairs *out, const ferry_tall *tall, const ferry_operator *op,
                                     const ferry_krylov_options *options);
+/** Collective. pairs->residual = the largest |A v - value v|, measured with `columns` products at a time. */
+FERRY_API ferry_status ferry_eigenpairs_measure(ferry_eigenpairs *pairs, const ferry_tall *tall,
+                                                const ferry_operator *op, int columns);
 FERRY_API void ferry_eigenpairs_close(ferry_eigenpairs *pairs);
 /** Local. Bytes per rank, with `rows` rows on it, without the operator's. */
 FERRY_API int64_t ferry_krylov_bytes(int64_t rows, int count);

@@ -1,11 +1,13 @@
-/* Tall blocks: Gram matrices by canonical blocks, and modified Gram-Schmidt inside a block after block projections,
- * again and again until no column loses half of its length ("twice is enough", Kahan; Giraud, Langou, Rozloznik 2005).
+/* Tall blocks: Gram matrices by canonical blocks. A block is made orthonormal by projection and Cholesky of its Gram
+ * matrix, or column by column where that breaks down (modified Gram-Schmidt), again and again until no column loses
+ * half of its length ("twice is enough", Kahan; Giraud, Langou, Rozloznik 2005).
  *
  * This file is compiled without contraction, and every sum is written out, so that the clones give the same bits. */
 #include "math/tall.h"
 #include "math/random.h"
 #include "mpi/memory.h"
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 #if defined __x86_64__ && defined __GNUC__ && !defined __clang__ && !defined __SANITIZE_ADDRESS__
@@ -13,7 +15,8 @@
 #else
 #define CLONES
 #endif
-#define PASSES 8 /* of orthonormalisation; random columns need three */
+#define PASSES    8    /* of orthonormalisation; random columns need three */
+#define DEPENDENT 1e-6 /* what is left of a squared length when a factorisation still serves */
 
 /* c [na][nb] += A^T B */
 CLONES static void add_gram(double *c, const double *a, int64_t a_stride, int na, const double *b, int64_t b_stride,
@@ -132,12 +135,42 @@ static ferry_status settle_column(double *length, ferry_panel a, const ferry_tal
     return FERRY_OK;
 }
 
-/* Collective. *shortest: the largest loss of length in this pass. */
-static ferry_status one_pass(double *shortest, ferry_panel a, const ferry_tall *tall, ferry_panel v, double *c,
-                             double tiny, uint64_t seed, uint64_t stream)
+/* g [n][n] = R^T R, R in the upper triangle; false when columns are dependent or tiny */
+static bool factor(double *g, int n, double tiny)
 {
-    *shortest = 1;
-    FERRY_TRY(project(a, tall, v, c));
+    for (int j = 0; j < n; j++) {
+        const double whole = g[j * n + j];
+        for (int k = 0; k <= j; k++) {
+            double sum = g[k * n + j];
+            for (int l = 0; l < k; l++) sum -= g[l * n + k] * g[l * n + j];
+            if (k < j)
+                g[k * n + j] = sum / g[k * n + k];
+            else if (!(sum > DEPENDENT * whole) || !(sum > tiny * tiny) || !isfinite(sum))
+                return false;
+            else
+                g[j * n + j] = sqrt(sum);
+        }
+    }
+    return true;
+}
+
+/* A <- A R^-1, row by row */
+static void divide(ferry_panel a, const double *r, int64_t rows)
+{
+    const int n = a.columns;
+    for (int64_t i = 0; i < rows; i++) {
+        double *row = a.x + i * a.stride;
+        for (int j = 0; j < n; j++) {
+            row[j] /= r[j * n + j];
+            for (int k = j + 1; k < n; k++) row[k] -= row[j] * r[j * n + k];
+        }
+    }
+}
+
+/* Collective. Column by column, for what a factorisation cannot do. */
+static ferry_status by_columns(double *shortest, ferry_panel a, const ferry_tall *tall, double *c, double tiny,
+                               uint64_t seed, uint64_t stream)
+{
     for (int j = 0; j < a.columns; j++) {
         double length = 0;
         FERRY_TRY(settle_column(&length, a, tall, j, c));
@@ -147,6 +180,20 @@ static ferry_status one_pass(double *shortest, ferry_panel a, const ferry_tall *
         }
         if (length < *shortest) *shortest = length;
     }
+    return FERRY_OK;
+}
+
+/* Collective. *shortest: the largest loss of length in this pass. */
+static ferry_status one_pass(double *shortest, ferry_panel a, const ferry_tall *tall, ferry_panel v, double *c,
+                             double tiny, uint64_t seed, uint64_t stream)
+{
+    *shortest = 1;
+    FERRY_TRY(project(a, tall, v, c));
+    FERRY_TRY(ferry_tall_gram(c, tall, a, a));
+    if (!factor(c, a.columns, tiny)) return by_columns(shortest, a, tall, c, tiny, seed, stream);
+    divide(a, c, ferry_tall_rows(tall));
+    for (int j = 0; j < a.columns; j++)
+        if (c[j * a.columns + j] < *shortest) *shortest = c[j * a.columns + j];
     return FERRY_OK;
 }
 

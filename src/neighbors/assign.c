@@ -9,7 +9,6 @@
  * lists of the next super-cells too: a row looks at these as well, always the same. */
 #include "quantizer_impl.h"
 #include <math.h>
-#include <omp.h>
 #include <string.h>
 
 #define TILE        ((int64_t)ROWS * COLUMNS)

@@ -22,6 +22,27 @@ typedef struct ferry_diffusion_options {
  *  (the weights say). */
 FERRY_API ferry_status ferry_diffuse(double *values, double *residual, ferry_weights *weights, const ferry_world *world,
                                      const int64_t *first, int64_t width, const ferry_diffusion_options *options);
+/** Local. Bytes per rank: rows of all ranks, without the values themselves. */
 FERRY_API int64_t ferry_diffusion_bytes(int64_t rows, int64_t width, int ranks, const ferry_diffusion_options *options);
+
+/** The eigenvectors, for more than one set of values. */
+typedef struct ferry_spectrum {
+    int64_t count;   /* eigenpairs */
+    double *value;   /* [count] by |value|, the largest first */
+    double next;     /* |value| of the largest that was left out (0: none was). For Z of cells x 1 with the norm
+                        |Z|_D^2 = sum_i d_i Z_i^2, what is left out of M^t Z is at most next^t |Z|_D in that norm. */
+    double residual; /* largest |T w - value w| of the pairs, measured */
+    bool complete;   /* dense, by ScaLAPACK: beyond FERRY_DENSE_ALONE cells the last bits depend on the ranks; else they
+                        do not */
+    struct ferry_spectrum_store *store;
+} ferry_spectrum;
+/** Collective. options: eigenvectors, seed, memory. FERRY_E_ARG when K is not symmetric. The weights are not needed
+ *  after it. Close with ferry_spectrum_close. */
+FERRY_API ferry_status ferry_spectrum_open(ferry_spectrum *out, ferry_weights *weights, const ferry_world *world,
+                                           const ferry_diffusion_options *options);
+FERRY_API void ferry_spectrum_close(ferry_spectrum *spectrum);
+/** Collective. values as for ferry_diffuse; FERRY_E_ARG with NaN or infinity, which would be everywhere. */
+FERRY_API ferry_status ferry_spectrum_apply(double *values, const ferry_spectrum *spectrum, const ferry_world *world,
+                                            const int64_t *first, int64_t width, int steps);
 FERRY_END
 #endif

@@ -205,8 +205,9 @@ ferry_status ferry_evaluate_labels(ferry_confusion *out, const ferry_world *worl
     side t = {0}, p = {0};
     const cells c = {truth, prediction, confidence, count, cutoff};
     *out = (ferry_confusion){0};
-    ferry_status status = ferry_agree(world, open_sides(&t, truth_names, &p, prediction_names));
-    if (status == FERRY_OK) status = evaluate(out, &t, &p, world, &c);
+    const ferry_status opened = open_sides(&t, truth_names, &p, prediction_names);
+    ferry_status status = ferry_agree(world, opened);
+    if (status == FERRY_OK && opened == FERRY_OK) status = evaluate(out, &t, &p, world, &c);
     side_close(&t);
     side_close(&p);
     if (status != FERRY_OK) ferry_confusion_close(out);

@@ -325,6 +325,14 @@ static ferry_status load(ferry_index *out, const ferry_world *world, const rows 
 
 /* ---- where it came from ---- */
 
+static ferry_status copy_text(char **out, const char *text)
+{
+    const size_t length = strlen(text) + 1;
+    FERRY_TRY(ferry_alloc(out, (int64_t)length));
+    memcpy(*out, text, length);
+    return FERRY_OK;
+}
+
 /* The file as it is named, by its absolute path, or beside the index. '@' marks a list of files. */
 static ferry_status find_input(ferry_index *out, const char *given, const char *whole)
 {
@@ -338,9 +346,7 @@ static ferry_status find_input(ferry_index *out, const char *given, const char *
     const char *places[] = {given, whole, beside, given};
     int k = 0;
     while (k < 3 && access(places[k] + (places[k][0] == '@'), R_OK)) k++;
-    FERRY_TRY(ferry_alloc(&out->input, (int64_t)strlen(places[k]) + 1));
-    strcpy(out->input, places[k]);
-    return FERRY_OK;
+    return copy_text(&out->input, places[k]);
 }
 
 static ferry_status read_origin(ferry_index *out, ferry_stored *stored)
@@ -352,10 +358,10 @@ static ferry_status read_origin(ferry_index *out, ferry_stored *stored)
     if (!ferry_stored_has(stored, "input")) return FERRY_OK;
     FERRY_TRY(ferry_stored_attribute_text(&given, stored, "input", "path"));
     FERRY_TRY(ferry_stored_attribute_text(&whole, stored, "input", "absolute_path"));
-    FERRY_TRY(ferry_stored_attribute_text(&out->rep, stored, "input", "rep"));
+    FERRY_TRY(ferry_stored_attribute_text(&out->rep, stored, "/", "rep"));
     FERRY_TRY(ferry_stored_attribute_text(&out->where, stored, "input", "where"));
     FERRY_TRY(ferry_stored_attribute_text(&print, stored, "input", "fingerprint"));
-    FERRY_TRY(ferry_stored_attribute_number(&dims, stored, "input", "dims"));
+    FERRY_TRY(ferry_stored_attribute_number(&dims, stored, "/", "dims"));
     out->dims = dims >= 0 && dims <= INT32_MAX ? (int)dims : 0;
     out->fingerprint = strtoull(print, NULL, 16);
     return find_input(out, given, whole);
@@ -417,8 +423,8 @@ static ferry_status open_head(ferry_index *out, header *h, numbers *n, const fer
     FERRY_TRY(share_head(out, h, n, world));
     FERRY_TRY(ferry_quantizer_of(&out->quantizer, world, (int)h->dim, h->lists, h->supers, n->mean, n->centroid,
                                  n->super, n->child, (ferry_search_metric)h->metric, kernels));
-    /* sizes from starts, in place: rank 0's centroids and these are not needed twice */
-    for (int64_t i = 0; i < h->lists; i++) n->first[i] = n->first[i + 1] - n->first[i];
+    if (!n->first) return FERRY_E_MEM;                                                  /* cannot be: agreed */
+    for (int64_t i = 0; i < h->lists; i++) n->first[i] = n->first[i + 1] - n->first[i]; /* sizes of the lists */
     return ferry_lists_head(&out->lists, world, &out->quantizer, n->first, n->radius, h->exact != 0);
 }
 
@@ -448,20 +454,13 @@ static ferry_status open_body(ferry_index *out, const header *h, const ferry_wor
     return status;
 }
 
-static ferry_status copy_path(ferry_index *out, const char *path)
-{
-    FERRY_TRY(ferry_alloc(&out->path, (int64_t)strlen(path) + 1));
-    strcpy(out->path, path);
-    return FERRY_OK;
-}
-
 ferry_status ferry_index_open(ferry_index *out, const ferry_world *world, const char *path,
                               const ferry_kernels *kernels, const ferry_lists_options *options)
 {
     header h = {0};
     numbers n = {0};
     *out = (ferry_index){0};
-    ferry_status status = ferry_agree(world, copy_path(out, path));
+    ferry_status status = ferry_agree(world, copy_text(&out->path, path));
     if (status == FERRY_OK) status = open_head(out, &h, &n, world, path, kernels);
     free_numbers(&n);
     if (status == FERRY_OK) status = open_body(out, &h, world, options);

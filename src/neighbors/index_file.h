@@ -1,24 +1,25 @@
 /** index_file.h - INDEX.h5: lists stored by parallel HDF5, opened again on any number of ranks.
  *
- *  Root attributes: kind "cellferry index", version, metric, dim, exact, rows, lists. Datasets:
+ *  Root attributes: kind "cellferry index", version, metric, dim, exact, rows, lists, and with the input rep and dims.
+ *  Datasets:
  *    mean [dim], centroids [lists][dim], supers [supers][dim], children [supers + 1], first [lists + 1],
  *    radius [lists], rows/values [rows][dim] float32 as in the input, rows/cell [rows] int64, rows/distance [rows]
- *    (contiguous, so that lists are read by their place); names [rows] of the cells in the order of the input;
- *    input with the attributes path, absolute_path, rep, where (joined by newlines), fingerprint (hex text), dims,
- * cells, file_cells; uns/cellferry. */
+ *    (contiguous, so that lists are read by their place);
+ *    names [rows] of the cells in the order of the input; input with the attributes path, absolute_path, where (joined
+ *    by newlines), fingerprint (hex text), cells, file_cells; uns/cellferry. */
 #ifndef FERRY_INDEX_FILE_H
 #define FERRY_INDEX_FILE_H
 #include "io/population.h"
 #include "io/write.h"
 #include "lists.h"
 FERRY_BEGIN
-/** Collective. Everything but names, input and the record into an open output; in passes of `batch` rows a rank. */
-FERRY_API ferry_status ferry_index_write(ferry_output *output, const ferry_world *world, const ferry_lists *lists,
-                                         int64_t batch);
-/** Collective. Names and input: where the cells came from; in passes of `batch` names a rank. fingerprint: of all
- *  points (read.h), 0 when it is not known. */
+/** Collective. Everything but names, input and the record into an open output; in passes of `batch` rows a rank.
+ *  *fingerprint = that of all points (read.h). */
+FERRY_API ferry_status ferry_index_write(uint64_t *fingerprint, ferry_output *output, const ferry_world *world,
+                                         const ferry_lists *lists, int64_t batch);
+/** Collective. input, rep and dims: where the cells came from. fingerprint 0: not known. */
 FERRY_API ferry_status ferry_index_write_input(ferry_output *output, const ferry_world *world,
-                                               const ferry_population *population, uint64_t fingerprint, int64_t batch);
+                                               const ferry_population *population, uint64_t fingerprint);
 typedef struct ferry_index {
     ferry_quantizer quantizer; /* the lists point to it: an index stays where it was opened */
     ferry_lists lists;

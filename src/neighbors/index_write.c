@@ -60,6 +60,7 @@ static ferry_status write_head(ferry_output *output, const ferry_world *world, c
 typedef struct pass {
     float *values, *distance;
     int64_t *cell;
+    uint64_t fingerprint; /* of the rows that went through it */
 } pass;
 
 static ferry_status open_pass(pass *p, int64_t batch, int dim)
@@ -77,7 +78,7 @@ static void close_pass(pass *p)
 }
 
 /* What of a part lies in rows first ... first + count, to its place in the pass. */
-static ferry_status copy_part(const pass *p, const ferry_list_part *part, int dim, int64_t first, int64_t count)
+static ferry_status copy_part(pass *p, const ferry_list_part *part, int dim, int64_t first, int64_t count)
 {
     const int64_t from = part->first > first ? part->first : first;
     const int64_t last = part->first + part->count < first + count ? part->first + part->count : first + count;
@@ -85,12 +86,16 @@ static ferry_status copy_part(const pass *p, const ferry_list_part *part, int di
     if (!part->rows) return ferry_fail(FERRY_E_ARG, "lists without their rows cannot be stored");
     memcpy(p->values + at * dim, part->rows + skip * dim, (size_t)(n * dim) * sizeof *p->values);
     memcpy(p->distance + at, part->distance + skip, (size_t)n * sizeof *p->distance);
-    for (int64_t i = 0; i < n; i++) p->cell[at + i] = part->cell[skip + i];
+    for (int64_t i = 0; i < n; i++) {
+        const ferry_matrix row = {.rows = 1, .dim = dim, .f = p->values + (at + i) * dim};
+        p->cell[at + i] = part->cell[skip + i];
+        p->fingerprint += ferry_fingerprint(&row, part->cell[skip + i]);
+    }
     return FERRY_OK;
 }
 
 /* Local. Rows first ... first + count of list order. */
-static ferry_status gather(const pass *p, const ferry_lists *lists, int64_t first, int64_t count)
+static ferry_status gather(pass *p, const ferry_lists *lists, int64_t first, int64_t count)
 {
     if (count == 0) return FERRY_OK;
     for (int64_t list = ferry_lists_of_row(lists, first), row = first; row < first + count; list++) {
@@ -106,7 +111,7 @@ static ferry_status gather(const pass *p, const ferry_lists *lists, int64_t firs
     return FERRY_OK;
 }
 
-static ferry_status write_pass(ferry_output *output, const ferry_world *world, const ferry_lists *lists, const pass *p,
+static ferry_status write_pass(ferry_output *output, const ferry_world *world, const ferry_lists *lists, pass *p,
                                int64_t first, int64_t count)
 {
     FERRY_TRY(ferry_agree(world, gather(p, lists, first, count)));
@@ -115,7 +120,7 @@ static ferry_status write_pass(ferry_output *output, const ferry_world *world, c
     return ferry_output_rows(output, "rows/distance", first, count, p->distance);
 }
 
-static ferry_status write_rows(ferry_output *output, const ferry_world *world, const ferry_lists *lists, const pass *p,
+static ferry_status write_rows(ferry_output *output, const ferry_world *world, const ferry_lists *lists, pass *p,
                                int64_t batch)
 {
     const int64_t begin = share(lists->rows, world, world->rank), end = share(lists->rows, world, world->rank + 1);
@@ -132,7 +137,8 @@ static ferry_status write_rows(ferry_output *output, const ferry_world *world, c
     return FERRY_OK;
 }
 
-ferry_status ferry_index_write(ferry_output *output, const ferry_world *world, const ferry_lists *lists, int64_t batch)
+ferry_status ferry_index_write(uint64_t *fingerprint, ferry_output *output, const ferry_world *world,
+                               const ferry_lists *lists, int64_t batch)
 {
     pass p = {0};
     const int64_t most = (lists->rows + world->size - 1) / world->size;
@@ -142,6 +148,7 @@ ferry_status ferry_index_write(ferry_output *output, const ferry_world *world, c
     ferry_status status = ferry_agree(world, open_pass(&p, batch, lists->quantizer->dim));
     if (status == FERRY_OK) status = write_rows(output, world, lists, &p, batch);
     close_pass(&p);
+    *fingerprint = (uint64_t)ferry_total(world, (int64_t)p.fingerprint);
     return status;
 }
 
@@ -166,8 +173,8 @@ static ferry_status join_where(char **text, const ferry_population_options *opti
     return FERRY_OK;
 }
 
-static ferry_status write_origin(ferry_output *output, const ferry_world *world, const ferry_population *population,
-                                 uint64_t fingerprint)
+ferry_status ferry_index_write_input(ferry_output *output, const ferry_world *world, const ferry_population *population,
+                                     uint64_t fingerprint)
 {
     const ferry_population_options *options = &population->options;
     char whole[PATH_MAX + 1] = "", print[32] = "";
@@ -175,59 +182,15 @@ static ferry_status write_origin(ferry_output *output, const ferry_world *world,
     FERRY_TRY(ferry_agree(world, join_where(&where, options)));
     if (world->rank == 0) absolute(whole, options->path);
     if (fingerprint) snprintf(print, sizeof print, "%016llx", (unsigned long long)fingerprint);
-    const char *texts[][2] = {{"path", options->path},
-                              {"absolute_path", whole},
-                              {"rep", options->rep},
-                              {"where", where},
-                              {"fingerprint", print}};
+    const char *texts[][3] = {{"", "rep", options->rep},
+                              {"input", "path", options->path},
+                              {"input", "absolute_path", whole},
+                              {"input", "where", where},
+                              {"input", "fingerprint", print}};
     FERRY_TRY(ferry_output_group(output, "input", "dict", "0.1.0"));
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-        FERRY_TRY(ferry_output_attribute_text(output, "input", texts[i][0], texts[i][1]));
-    FERRY_TRY(ferry_output_attribute_number(output, "input", "dims", options->dims));
+        FERRY_TRY(ferry_output_attribute_text(output, texts[i][0], texts[i][1], texts[i][2]));
+    FERRY_TRY(ferry_output_attribute_number(output, "", "dims", options->dims));
     FERRY_TRY(ferry_output_attribute_number(output, "input", "cells", (double)population->cells));
     return ferry_output_attribute_number(output, "input", "file_cells", (double)ferry_file_cells(population->file));
-}
-
-/* Names of a pass: once to find the longest, once to write. */
-typedef struct walk {
-    ferry_output *output; /* NULL: the first time */
-    int64_t longest;
-} walk;
-
-static void measure(walk *w, const ferry_names *names)
-{
-    for (int64_t i = 0; i < names->count; i++) {
-        const int64_t length = (int64_t)strlen(ferry_name(names, i));
-        if (length > w->longest) w->longest = length;
-    }
-}
-
-static ferry_status walk_names(walk *w, const ferry_world *world, const ferry_population *population, int64_t batch)
-{
-    const int64_t begin = share(population->cells, world, world->rank);
-    const int64_t end = share(population->cells, world, world->rank + 1);
-    const int64_t passes = ferry_max(world, (end - begin + batch - 1) / batch);
-    for (int64_t k = 0; k < passes; k++) {
-        const int64_t first = begin + k * batch < end ? begin + k * batch : end;
-        ferry_names names = {0};
-        ferry_status status =
-            ferry_population_names(&names, world, population, first, end - first < batch ? end - first : batch);
-        if (status == FERRY_OK && w->output) status = ferry_output_texts_rows(w->output, "names", first, &names);
-        measure(w, &names);
-        ferry_names_close(&names);
-        FERRY_TRY(status);
-    }
-    return FERRY_OK;
-}
-
-ferry_status ferry_index_write_input(ferry_output *output, const ferry_world *world, const ferry_population *population,
-                                     uint64_t fingerprint, int64_t batch)
-{
-    walk w = {.longest = 1};
-    if (batch < 1) batch = 1;
-    FERRY_TRY(write_origin(output, world, population, fingerprint));
-    FERRY_TRY(walk_names(&w, world, population, batch));
-    FERRY_TRY(ferry_output_texts_create(output, "names", population->cells, ferry_max(world, w.longest)));
-    w.output = output;
-    return walk_names(&w, world, population, batch);
 }

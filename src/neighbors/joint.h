@@ -1,9 +1,10 @@
 /** joint.h - a common embedding of two sets that share genes but no representation.
  *
- *  pca: principal components of both sets' cells together, on the shared genes, centred: eigenvectors of the genes x
- * genes covariance (up to a few thousand genes; more: the most variable ones, said). cca: CellMapper 1.6 fast_cca: X_q
- * X_r^T / (g - 1) of rows centred over genes, n left and right singular vectors without their values, rows scaled to
- * length 1. Cells x cells is never formed: products X_q (X_r^T v) by row blocks. */
+ *  pca: principal components of both sets' cells together, on the shared genes, centred. The genes x genes covariance
+ *  is never formed, so any number of genes will do. cca: CellMapper 1.6 fast_cca: X_q X_r^T / (g - 1) of rows centred
+ *  over genes, n left and right singular vectors without their values, rows scaled to length 1. Cells x cells is never
+ *  formed. Both go over the non-zero values of the shared genes, which are kept in memory (8 bytes each). The same bits
+ *  for any number of ranks. */
 #ifndef FERRY_JOINT_H
 #define FERRY_JOINT_H
 #include "points.h"
@@ -13,7 +14,7 @@ typedef struct ferry_joint_options {
     ferry_joint_method method;
     int components;  /* 50 */
     const char *rep; /* of the expression on both sides: "X", "layers/NAME" */
-    int64_t memory;
+    int64_t memory;  /* bytes per rank; 0: no limit */
     uint64_t seed;
 } ferry_joint_options;
 typedef struct ferry_joint {

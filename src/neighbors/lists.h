@@ -36,7 +36,8 @@ typedef struct ferry_lists_options {
     bool exact;         /* exact assignment */
     bool held;          /* once per node in memory; else on disk */
     const char *folder; /* for scratch files; a folder that all ranks see when nodes > 1. NULL: TMPDIR or /tmp */
-    int64_t memory;     /* bytes per rank for building; and for the cache of lists that are not held */
+    int64_t memory;     /* bytes per rank for building; and for the cache of lists that are not held, when */
+    int64_t cache;      /* it has no bytes of its own; 0: as for building */
     int64_t batch;      /* rows read at a time per rank; 0: chosen from memory */
     int threads;
     bool keep_rows;   /* false: `rows` of the parts stays NULL (queries need no rows in the file's form when the

@@ -4,6 +4,7 @@
 #include "lists_build_impl.h"
 #include "mpi/exchange.h"
 #include "mpi/log.h"
+#include "mpi/stage.h"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -408,6 +409,7 @@ static ferry_status spread(const ferry_lists_build_state *b)
     ferry_status status = ferry_alloc(&node, world->size);
     if (status == FERRY_OK) status = ferry_alloc(&ones, world->size);
     FERRY_TRY(ferry_agree(world, status));
+    FERRY_TRY(status); /* agreed; told to the analyser too */
     FERRY_TRY(ferry_agree(world, ferry_world_split(&leaders, world, world->node_rank ? 1 : 0, world->rank)));
     int64_t mine = leaders.rank; /* the number of this rank's node, known to its first rank */
     ferry_broadcast(&b->out->store->node, &mine, sizeof mine, 0);
@@ -448,6 +450,7 @@ static ferry_status build(ferry_lists_build_state *b)
     FERRY_TRY(assign_all(b));
     FERRY_TRY(head(b));
     cut_lists(b);
+    ferry_stage_begin("place"); /* the second pass over the points: a stage of its own */
     return b->options->held ? place_all_held(b) : ferry_lists_spill(b);
 }
 

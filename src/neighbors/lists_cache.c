@@ -194,16 +194,19 @@ static void show(ferry_list_part *out, entry *e, int dim, int64_t first)
                              .hold = e};
 }
 
-/* The part is there, or another thread brings it; guard is held. */
-static ferry_status wait_for(ferry_lists_cache *cache, entry *e)
+/* The part is there, or another thread brings it; guard is held. *e = NULL when that fails. */
+static ferry_status wait_for(ferry_lists_cache *cache, entry **e)
 {
-    e->pins++;
+    entry *it = *e;
+    it->pins++;
     cache->found++;
-    unlink_entry(cache, e);
-    link_newest(cache, e);
-    while (e->state == LOADING) pthread_cond_wait(&cache->loaded, &cache->guard);
-    const ferry_status why = e->why;
-    if (e->state == FAILED) unpin(cache, e);
+    unlink_entry(cache, it);
+    link_newest(cache, it);
+    while (it->state == LOADING) pthread_cond_wait(&cache->loaded, &cache->guard);
+    if (it->state == READY) return FERRY_OK;
+    const ferry_status why = it->why;
+    unpin(cache, it);
+    *e = NULL;
     return why;
 }
 
@@ -220,11 +223,11 @@ static ferry_status bring(entry **out, const ferry_lists *lists, int64_t number,
     e->why = status;
     pthread_cond_broadcast(&cache->loaded);
     *out = e;
-    if (status != FERRY_OK) {
-        unlink_entry(cache, e);
-        cache->at[number] = NULL;
-        unpin(cache, e);
-    }
+    if (status == FERRY_OK) return FERRY_OK;
+    unlink_entry(cache, e);
+    cache->at[number] = NULL;
+    unpin(cache, e);
+    *out = NULL;
     return status;
 }
 
@@ -237,9 +240,9 @@ ferry_status ferry_cache_take(ferry_list_part *out, const ferry_lists *lists, in
     pthread_mutex_lock(&cache->guard);
     entry *e = cache->at[number];
     const ferry_status status =
-        e ? wait_for(cache, e) : bring(&e, lists, number, first, left < FERRY_LIST_PART ? left : FERRY_LIST_PART);
+        e ? wait_for(cache, &e) : bring(&e, lists, number, first, left < FERRY_LIST_PART ? left : FERRY_LIST_PART);
     pthread_mutex_unlock(&cache->guard);
-    if (status == FERRY_OK) show(out, e, lists->quantizer->dim, first);
+    if (status == FERRY_OK && e) show(out, e, lists->quantizer->dim, first);
     return status;
 }
 
@@ -266,7 +269,7 @@ static ferry_status open_cache(ferry_lists_cache *cache, const ferry_lists *list
     FERRY_TRY(ferry_alloc(&cache->part, lists->lists + 1));
     for (int64_t i = 0; i < lists->lists; i++)
         cache->part[i + 1] = cache->part[i] + (uint32_t)ferry_list_parts(lists, i);
-    return ferry_alloc(&cache->at, cache->part[lists->lists]);
+    return ferry_alloc_bytes(&cache->at, cache->part[lists->lists], sizeof(void *));
 }
 
 ferry_status ferry_lists_cached(ferry_lists *lists, const ferry_lists_source *source, int64_t memory)

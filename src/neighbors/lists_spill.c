@@ -358,7 +358,7 @@ static ferry_status open_reading(ferry_lists_build_state *b)
     *it = (spilled){b->scratch, b->buckets, row};
     b->scratch = NULL;
     const ferry_lists_source source = {read_spilled, close_spilled, it, b->record};
-    return ferry_lists_cached(b->out, &source, b->options->memory);
+    return ferry_lists_cached(b->out, &source, b->options->cache ? b->options->cache : b->options->memory);
 }
 
 ferry_status ferry_lists_spill(ferry_lists_build_state *b)

@@ -43,9 +43,10 @@ ferry_status ferry_lloyd_open(ferry_lloyd *out, int64_t rows, int most, int dim,
                          .kernels = kernels,
                          .scans = ferry_scans_of(kernels)};
     const int64_t seeds = seeds_of(rows, most);
+    FERRY_TRY(ferry_alloc(&out->row, rows * dim));
     FERRY_TRY(ferry_alloc(&out->panel, out->panels * ROWS * dim));
     FERRY_TRY(ferry_alloc(&out->label, out->panels * ROWS));
-    FERRY_TRY(ferry_alloc(&out->few, (seeds > ROWS ? seeds : ROWS) * dim));
+    FERRY_TRY(ferry_alloc(&out->few, seeds * dim));
     FERRY_TRY(ferry_seeding_open(&out->seeding, seeds, dim, kernels));
     FERRY_TRY(open_centres(out));
     FERRY_TRY(ferry_alloc(&out->sums, (int64_t)most * dim));
@@ -56,6 +57,7 @@ ferry_status ferry_lloyd_open(ferry_lloyd *out, int64_t rows, int most, int dim,
 
 void ferry_lloyd_close(ferry_lloyd *lloyd)
 {
+    free(lloyd->row);
     free(lloyd->panel);
     free(lloyd->label);
     free(lloyd->few);
@@ -74,28 +76,22 @@ void ferry_lloyd_close(ferry_lloyd *lloyd)
 int64_t ferry_lloyd_bytes(int64_t rows, int most, int dim)
 {
     const int64_t seeds = seeds_of(rows, most), columns = columns_of(most), word = (int64_t)sizeof(float);
-    return (rows + ROWS) * (dim + 1) * word + seeds * dim * word + ferry_seeding_bytes(seeds, dim) +
+    return (rows + ROWS) * (2 * dim + 1) * word + seeds * dim * word + ferry_seeding_bytes(seeds, dim) +
            columns * (2 * dim + 2) * word + columns * dim * 8 + columns * 28 + 24 * (int64_t)dim;
 }
 
-static int64_t row_of(const int64_t *index, int64_t i)
-{
-    return index ? index[i] : i;
-}
-
-/* Panels of the rows, and the few that seeding looks at, spread over all. */
+/* The rows side by side, in panels, and the few that seeding looks at, spread over all. */
 static void pack(ferry_lloyd *l, const float *rows, const int64_t *index, int64_t count, int64_t seeds)
 {
-    const size_t bytes = (size_t)l->dim * sizeof *rows;
-    for (int64_t p = 0; p < (count + ROWS - 1) / ROWS; p++) {
-        const int64_t left = count - p * ROWS, present = left < ROWS ? left : ROWS;
-        for (int64_t i = 0; i < present; i++)
-            memcpy(l->few + i * l->dim, rows + row_of(index, p * ROWS + i) * l->dim, bytes);
-        l->kernels->pack_rows(l->panel + p * ROWS * l->dim, l->few, present, l->dim);
+    const int dim = l->dim;
+    const size_t bytes = (size_t)dim * sizeof *rows;
+    for (int64_t i = 0; i < count; i++) {
+        memcpy(l->row + i * dim, rows + (index ? index[i] : i) * dim, bytes);
+        l->label[i] = -1;
     }
-    for (int64_t i = 0; i < seeds; i++)
-        memcpy(l->few + i * l->dim, rows + row_of(index, i * count / seeds) * l->dim, bytes);
-    for (int64_t i = 0; i < count; i++) l->label[i] = -1;
+    for (int64_t p = 0; p < count; p += ROWS)
+        l->kernels->pack_rows(l->panel + p * dim, l->row + p * dim, count - p < ROWS ? count - p : ROWS, dim);
+    for (int64_t i = 0; i < seeds; i++) memcpy(l->few + i * dim, l->row + i * count / seeds * dim, bytes);
 }
 
 /* Labels of all rows; returns how many changed. */
@@ -125,13 +121,13 @@ static void count_rows(ferry_lloyd *l, int64_t count, int centres)
 }
 
 /* Centres become the means of their rows; those without rows stay. */
-static void move_centres(ferry_lloyd *l, const float *rows, const int64_t *index, int64_t count, int centres)
+static void move_centres(ferry_lloyd *l, int64_t count, int centres)
 {
     const int dim = l->dim;
     memset(l->sums, 0, (size_t)centres * (size_t)dim * sizeof *l->sums);
     for (int64_t i = 0; i < count; i++) {
         double *sum = l->sums + (int64_t)l->label[i] * dim;
-        const float *row = rows + row_of(index, i) * dim;
+        const float *row = l->row + i * dim;
         for (int k = 0; k < dim; k++) sum[k] += (double)row[k];
     }
     count_rows(l, count, centres);
@@ -160,13 +156,11 @@ int ferry_lloyd_find(float *found, double *distortion, ferry_lloyd *l, const flo
     const size_t bytes = (size_t)l->dim * sizeof *found;
     pack(l, rows, index, count, seeds);
     int centres = ferry_seeding_find(l->centre, &l->seeding, l->few, seeds, most, seed);
-    for (int step = 0; label_rows(l, count, centres) && step < steps; step++)
-        move_centres(l, rows, index, count, centres);
+    for (int step = 0; label_rows(l, count, centres) && step < steps; step++) move_centres(l, count, centres);
     count_rows(l, count, centres);
     *distortion = 0;
     for (int64_t i = 0; i < count; i++)
-        *distortion +=
-            l->scans->distance2(rows + row_of(index, i) * l->dim, l->centre + (int64_t)l->label[i] * l->dim, l->dim);
+        *distortion += l->scans->distance2(l->row + i * l->dim, l->centre + (int64_t)l->label[i] * l->dim, l->dim);
     centres = drop_empty(l, centres);
     ferry_bisect(l->order, l->centre, l->counts, centres, l->dim, l->keys);
     for (int c = 0; c < centres; c++)

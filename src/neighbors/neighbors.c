@@ -23,7 +23,8 @@ static ferry_lists_options lists_options(const ferry_neighbors_options *options,
     return (ferry_lists_options){.exact = exact_lists(options, lists),
                                  .held = held,
                                  .folder = options->folder,
-                                 .memory = held || cache < plan->build ? plan->build : cache,
+                                 .memory = plan->build,
+                                 .cache = held ? 0 : cache,
                                  .batch = plan->batch,
                                  .threads = options->threads,
                                  .keep_rows = true,
@@ -39,7 +40,7 @@ static ferry_status train_and_build(ferry_index *out, const ferry_world *world, 
     ferry_train_options training = FERRY_TRAIN_DEFAULTS;
     training.lists = plan->lists;
     training.seed = options->seed;
-    training.memory = plan->build;
+    training.memory = plan->train;
     training.threads = options->threads;
     ferry_stage_begin("train");
     FERRY_TRY(ferry_quantizer_train(&out->quantizer, world, points, options->metric, options->kernels, &training));

@@ -27,13 +27,14 @@ typedef struct ferry_neighbors_phase {
     int64_t read_bytes, written_bytes, sent_bytes; /* of all ranks */
     double flops, seconds;                         /* of the rank with most; an estimate */
 } ferry_neighbors_phase;
-#define FERRY_NEIGHBORS_PHASES 10
+#define FERRY_NEIGHBORS_PHASES 12
 typedef struct ferry_neighbors_plan {
-    bool reference_held, queries_held, graph_held;  /* in memory, else on disk */
-    int64_t lists, batch, bytes;                    /* bytes per rank at the largest phase */
-    int64_t build, cache, query_cache, work, graph; /* bytes per rank for: building lists, lists on disk (reference,
-                                                       queries), buffers of the search, the graph */
-    int64_t scratch;                                /* bytes on disk, all ranks */
+    bool reference_held, queries_held, graph_held; /* in memory, else on disk */
+    int64_t lists, batch, bytes;                   /* bytes per rank at the largest phase */
+    /* Bytes per rank for: training; building lists; caches of lists on disk (reference, queries); buffers of the
+       search; the graph; edges of the umap kernel. */
+    int64_t train, build, cache, query_cache, work, graph, edges;
+    int64_t scratch; /* bytes on disk, all ranks */
     int phases;
     ferry_neighbors_phase phase[FERRY_NEIGHBORS_PHASES];
 } ferry_neighbors_plan;
@@ -41,6 +42,7 @@ typedef struct ferry_neighbors_sizes {
     int64_t queries, reference; /* self: equal */
     int dim;
     bool self, stored;                /* stored: the reference comes as an index */
+    bool index;                       /* lists are all that is wanted: no search, no graph */
     int64_t lists;                    /* of a stored index; else 0 */
     int64_t query_row, reference_row; /* bytes of a row in its file; 0: float32 */
     int64_t write_bytes;              /* of the results, all ranks, beside the graph's arrays */

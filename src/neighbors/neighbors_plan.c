@@ -14,27 +14,37 @@
  * and the reference goes.
  *
  * Bytes of all ranks:
- *   train    read n B;                  sent f 64 L (4 + 4 d) + 2 P 4 d L
+ *   train    read n B;                  sent f (64 L (4 + 4 d) + (128 s + s + L) 4 d)
  *   assign   read n B + q B;            sent 32 L P for each side
  *   place    read n B + q B, nothing where rows are kept from assign; sent f R (n + q); on disk written 2 R n, read R n
- *   tune     on disk read: the lists that the sample needs
- *   search   sent f G q; on disk: the graph written G q; lists read as the cache allows (below)
+ *   tune     on disk read 1.2 R n: the sample needs nearly every list (measured: 1.0 to 1.4)
+ *   search   sent f G q; on disk: the graph written G q; lists read 1.05 R n + R q. That is so when the cache holds the
+ *            lists that the queries of one list look into (measured: 1.00 to 1.05 n at 1 and 2 ranks). With less
+ *            they are read again for every list of queries, which no number tells beforehand
  *   write    written 12 k q + results; the graph on disk read G q
- *   graph    sent f 16 k q (umap joins both directions of an edge); written 12 (k + 1.5 k) q; on disk read 6 G q
+ *   graph    sent f (16 + 30) k q (both directions of an edge meet; sparse rows go to the rank that writes them);
+ *            written 12 (k + 1.5 k) q (as many edges are one-sided as not); on disk read 5 G q
  * A stored index is read once, n (8 + 4 d), when it is held, in `place`. */
 #include "mpi/memory.h"
 #include "neighbors.h"
 #include "weights.h"
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
-#define MARGIN       ((int64_t)8 << 20)   /* what libraries take while they work */
+#define MARGIN       ((int64_t)10 << 20)  /* what libraries take while they work */
+#define MESSAGES     ((int64_t)8 << 20)   /* what MPI holds once ranks have talked */
+#define WRITING      ((int64_t)16 << 20)  /* what HDF5 and MPI hold of a file that is written */
 #define SLAB         ((int64_t)32 << 20)  /* of one read of rows, at most */
 #define MOST_WORK    ((int64_t)256 << 20) /* more than this in buffers of the search makes nothing faster */
 #define SAMPLE       64                   /* rows a list that the lists are trained on */
-#define TUNED        1000                 /* queries that are searched exactly when a setting is found */
-#define SUPERS_BEST  4                    /* super-cells that a row's list is looked for in */
+#define SUPER_SAMPLE 128                  /* rows a super-cell that level 1 is trained on */
+#define SAMPLE_LEAST 8
+#define TUNED        1000 /* queries that are searched exactly when a setting is found */
+#define SUPERS_BEST  4    /* super-cells that a row's list is looked for in */
 #define EXACT_LISTS  4096
+#define HALO         0.05 /* lists that a rank reads besides its own, or again, as a share of all */
+#define TUNE_READS   1.2  /* times that a list is read for the sample */
 #define FLOPS        4e10 /* of one rank's core in a second */
 #define DISK_RATE    1e9  /* bytes a second, all ranks of a node */
 #define NETWORK_RATE 2e9  /* bytes a second, one rank */
@@ -65,11 +75,12 @@ static numbers numbers_of(const ferry_neighbors_sizes *sizes, const ferry_neighb
 {
     numbers x = {.sizes = sizes, .o = o, .n = sizes->reference, .d = sizes->dim};
     x.q = sizes->self ? 0 : sizes->queries;
-    x.rows = sizes->self ? sizes->reference : sizes->queries;
+    x.rows = sizes->index ? 0 : sizes->self ? sizes->reference : sizes->queries;
     x.lists = sizes->stored ? sizes->lists : o->lists ? o->lists : ferry_lists_wanted(x.n);
     x.lists = larger(1, smaller(x.lists, x.n));
     x.p = (sizes->ranks + sizes->nodes - 1) / sizes->nodes;
-    x.fixed = sizes->base + MARGIN + ferry_quantizer_bytes(x.lists, sizes->dim) / x.p;
+    x.fixed =
+        sizes->base + MARGIN + (sizes->ranks > 1 ? MESSAGES : 0) + ferry_quantizer_bytes(x.lists, sizes->dim) / x.p;
     x.leaves = 1 - 1.0 / sizes->ranks;
     x.exact = o->exact || x.lists <= EXACT_LISTS;
     x.reference_row = sizes->reference_row ? sizes->reference_row : 4 * x.d;
@@ -92,6 +103,13 @@ static int64_t build_least(const numbers *x, int64_t rows, int64_t row)
     return numbers_here + smaller(all, 4 * numbers_here + ((int64_t)4 << 20));
 }
 
+/* Training shrinks its sample, and says so, down to a few rows for each list. */
+static int64_t train_least(const numbers *x)
+{
+    if (x->sizes->stored) return 0;
+    return ferry_train_bytes(x->lists, x->sizes->dim, smaller(x->n, SAMPLE_LEAST * x->lists), x->sizes->ranks);
+}
+
 /* Bytes of a side and of the graph in the search. */
 typedef struct form {
     bool reference, queries, graph; /* held */
@@ -100,8 +118,9 @@ typedef struct form {
 static int64_t side_bytes(const numbers *x, int64_t rows, bool held)
 {
     if (rows == 0) return 0;
-    return held ? ferry_lists_held_bytes(rows, x->lists, x->sizes->dim, (int)x->p)
-                : ferry_lists_cache_least(x->sizes->dim, x->o->threads);
+    if (!held) return ferry_lists_cache_least(x->sizes->dim, x->o->threads);
+    const int64_t bytes = ferry_lists_held_bytes(rows, x->lists, x->sizes->dim, (int)x->p);
+    return x->p > 1 ? bytes + bytes / 8 : bytes; /* pages that one rank alone has touched count whole for it */
 }
 
 static int64_t graph_bytes(const numbers *x, bool held)
@@ -112,7 +131,7 @@ static int64_t graph_bytes(const numbers *x, bool held)
 
 static int64_t work_least(const numbers *x)
 {
-    return ferry_search_least(x->sizes->dim, x->o->k, x->lists, x->o->threads);
+    return x->sizes->index ? 0 : ferry_search_least(x->sizes->dim, x->o->k, x->lists, x->o->threads);
 }
 
 static int64_t search_bytes(const numbers *x, form f)
@@ -144,12 +163,12 @@ static int64_t write_bytes(const numbers *x, form f)
 {
     const ferry_blocks blocks = ferry_blocks_of(x->rows, FERRY_TARGET_UNIT);
     const int64_t block = 2 * (x->rows / blocks.count + blocks.unit) * 12 * x->o->k;
-    return x->fixed + graph_bytes(x, f.graph) + larger(block, weights_least(x));
+    return x->fixed + WRITING + graph_bytes(x, f.graph) + larger(block, weights_least(x));
 }
 
 static int64_t form_bytes(const numbers *x, form f)
 {
-    return larger(search_bytes(x, f), larger(place_bytes(x, f), write_bytes(x, f)));
+    return larger(larger(search_bytes(x, f), x->fixed + train_least(x)), larger(place_bytes(x, f), write_bytes(x, f)));
 }
 
 /* In this order the first that fits is taken. A reference on disk whose cache would get less than a quarter of it,
@@ -176,41 +195,63 @@ static ferry_status choose_form(form *out, const numbers *x)
         if (fits(x, *out)) return FERRY_OK;
     }
     const int64_t least = form_bytes(x, forms[FORMS - 1]);
-    const bool builds = place_bytes(x, *out) == least;
-    (void)snprintf(what, sizeof what, builds ? "more ranks or fewer --lists (%lld) need less" : "more ranks need less",
+    const bool builds = place_bytes(x, *out) == least, writes = x->sizes->weights && write_bytes(x, *out) == least;
+    (void)snprintf(what, sizeof what,
+                   writes   ? "more ranks or --no-graph need less"
+                   : builds ? "more ranks or fewer --lists (%lld) need less"
+                            : "more ranks need less",
                    (long long)x->lists);
     return ferry_fail(
         FERRY_E_PLAN,
-        "the search needs %s per rank at least, with lists and results on disk, of %s: raise --memory; %s",
-        ferry_size_text(needs, (double)least), ferry_size_text(has, (double)x->o->memory), what);
+        "the %s needs %s per rank at least, with all that may be on disk there, of %s: raise --memory; %s",
+        x->sizes->index ? "index" : "search", ferry_size_text(needs, (double)least),
+        ferry_size_text(has, (double)x->o->memory), what);
+}
+
+/* Bytes of a side in a cache that holds all of it. */
+static int64_t whole_cache(const numbers *x, int64_t rows)
+{
+    return rows ? side_bytes(x, rows, false) + 6 * (int64_t)x->p * side_bytes(x, rows, true) / 5 : 0;
 }
 
 /* What is left over goes to what is on disk, and to the buffers. */
 static void share_out(ferry_neighbors_plan *out, const numbers *x, form f)
 {
-    const int64_t left = x->o->memory - form_bytes(x, f), search = x->o->memory - search_bytes(x, f);
+    const int64_t memory = x->o->memory - x->o->memory / 32 - ((int64_t)2 << 20); /* not every byte has to be used */
+    const int64_t left = larger(0, memory - search_bytes(x, f));
     const int64_t reference = f.reference ? side_bytes(x, x->n, true) : 0;
     const int64_t queries = f.queries ? side_bytes(x, x->q, true) : 0;
+    const int64_t least = larger(build_least(x, x->n, x->reference_row), build_least(x, x->q, x->query_row));
     const bool disk = !f.reference || (x->q && !f.queries);
+    const int64_t results = per_rank(x, x->rows) * (4 + 8 * (int64_t)x->o->k);
     out->reference_held = f.reference;
     out->queries_held = x->q ? f.queries : f.reference;
     out->graph_held = f.graph;
-    out->build = x->o->memory - x->fixed - reference - queries;
-    out->work = work_least(x) + smaller(MOST_WORK, disk ? search / 4 : search / 2);
+    out->train = x->o->memory - x->fixed;
+    out->build = larger(least, memory - x->fixed - reference - queries);
+    out->work = work_least(x) + smaller(smaller(MOST_WORK, results), disk ? left / 4 : left / 2);
     out->graph = graph_bytes(x, f.graph) + (f.graph ? 0 : smaller(left / 8, (int64_t)64 << 20));
-    out->query_cache = x->q && !f.queries ? side_bytes(x, x->q, false) + search / 8 : 0;
-    out->cache = f.reference ? 0 : x->o->memory - x->fixed - queries - out->query_cache - out->graph - out->work;
+    if (x->q && !f.queries) out->query_cache = smaller(side_bytes(x, x->q, false) + left / 8, whole_cache(x, x->q));
+    const int64_t others = x->fixed + queries + out->query_cache + out->graph + out->work;
+    if (!f.reference) out->cache = smaller(whole_cache(x, x->n), larger(side_bytes(x, x->n, false), memory - others));
 }
 
 /* --- bytes and operations --- */
 
-/* Do rows stay in memory from assign to place? As lists_build.c decides. */
-static bool kept(const numbers *x, int64_t rows, int64_t memory, int64_t given)
+/* Rows of a round of building lists, and whether rows stay in memory from assign to place, as lists_build.c decides. */
+typedef struct building {
+    int64_t bytes; /* of a rank while it assigns */
+    bool kept;
+} building;
+
+static building building_of(const numbers *x, int64_t rows, int64_t row, const ferry_neighbors_plan *out)
 {
-    const int64_t here = per_rank(x, rows), row = 16 * x->d + 44;
-    int64_t batch = given ? given : larger(256, smaller(memory / 8 / row, (int64_t)1 << 16));
+    const int64_t here = per_rank(x, rows), wide = 16 * x->d + 44;
+    int64_t batch = out->batch ? out->batch : larger(256, smaller(out->build / 8 / wide, (int64_t)1 << 16));
     batch = smaller(batch, here);
-    return here * 4 * x->d < memory / 2 - here * 8 - batch * row - x->lists * 16;
+    const int64_t plain = here * 8 + batch * wide + x->lists * 16, all = here * 4 * x->d;
+    const bool kept = all < out->build / 2 - plain;
+    return (building){plain + smaller(SLAB, 2 * batch * row) + (kept ? all : 0), kept};
 }
 
 static int64_t rounded(double bytes)
@@ -247,10 +288,18 @@ static void add_train(ferry_neighbors_plan *out, const numbers *x)
 {
     const double sample = (double)smaller(x->n, SAMPLE * x->lists), supers = sqrt((double)x->lists);
     const int64_t bytes = ferry_train_bytes(x->lists, x->sizes->dim, (int64_t)sample, x->sizes->ranks);
-    ferry_neighbors_phase *phase = add_phase(out, "train", per_rank(x, x->n), x->fixed + smaller(bytes, out->build));
+    ferry_neighbors_phase *phase = add_phase(out, "train", per_rank(x, x->n), x->fixed + smaller(bytes, out->train));
     phase->read_bytes = x->n * x->reference_row;
-    phase->sent_bytes = rounded(x->leaves * sample * (4 + 4 * (double)x->d));
+    const double few = fmin(sample, SUPER_SAMPLE * supers); /* of level 1, gathered on rank 0 */
+    phase->sent_bytes =
+        rounded(x->leaves * (sample * (4 + 4 * (double)x->d) + (few + supers + (double)x->lists) * 4 * (double)x->d));
     phase->flops = pair_flops(x, sample * (supers + 5 * (double)x->lists / supers));
+}
+
+/* Lists on disk are ordered in a quarter of the memory for building, and appended through another. */
+static int64_t spilling(const ferry_neighbors_plan *out, bool held)
+{
+    return held ? 0 : out->build / 2;
 }
 
 static void add_build(ferry_neighbors_plan *out, const numbers *x)
@@ -258,30 +307,39 @@ static void add_build(ferry_neighbors_plan *out, const numbers *x)
     const int64_t record = 12 + 4 * x->d, rows[2] = {x->sizes->stored ? 0 : x->n, x->q};
     const int64_t row[2] = {x->reference_row, x->query_row};
     const bool held[2] = {out->reference_held, out->queries_held};
-    const int64_t memory[2] = {held[0] ? out->build : out->cache, held[1] ? out->build : out->query_cache};
     const double supers = sqrt((double)x->lists);
     const double looked_at = x->exact ? (double)x->lists : supers + SUPERS_BEST * (double)x->lists / supers;
-    const int64_t bytes = x->fixed + out->build;
-    if (rows[0] + rows[1] > 0) {
-        ferry_neighbors_phase *assign = add_phase(out, "assign", per_rank(x, larger(rows[0], rows[1])), bytes);
-        assign->read_bytes = rows[0] * row[0] + rows[1] * row[1];
-        assign->flops = pair_flops(x, (double)(rows[0] + rows[1]) * looked_at);
-        for (int i = 0; i < 2; i++)
-            if (rows[i]) assign->sent_bytes += 16 * x->lists * x->sizes->ranks;
-    }
-    ferry_neighbors_phase *place = add_phase(out, "place", per_rank(x, larger(x->n, x->q)), 0);
-    place->bytes = larger(place_bytes(x, (form){out->reference_held, out->queries_held, true}),
-                          x->fixed + out->build + (held[0] ? side_bytes(x, x->n, true) : 0) +
-                              (held[1] ? side_bytes(x, x->q, true) : 0));
+    ferry_neighbors_phase assign = {.rows = per_rank(x, larger(rows[0], rows[1]))};
+    ferry_neighbors_phase place = {.rows = per_rank(x, larger(x->n, x->q))};
+    int64_t before = x->fixed; /* what is there when a side is built */
     for (int i = 0; i < 2; i++) {
-        if (rows[i] && !kept(x, rows[i], memory[i], out->batch)) place->read_bytes += rows[i] * row[i];
-        place->sent_bytes += rounded(x->leaves * (double)(rows[i] * record));
-        if (held[i]) continue;
-        place->read_bytes += rows[i] * record;
-        place->written_bytes += 2 * rows[i] * record;
+        const int64_t lists = held[i] ? side_bytes(x, i ? x->q : x->n, true) : 0;
+        if (rows[i]) {
+            const building b = building_of(x, rows[i], row[i], out);
+            assign.bytes = larger(assign.bytes, before + b.bytes);
+            assign.read_bytes += rows[i] * row[i];
+            assign.sent_bytes += 16 * x->lists * x->sizes->ranks;
+            place.bytes = larger(place.bytes, before + lists + smaller(out->build, b.bytes + spilling(out, held[i])));
+            place.read_bytes += b.kept ? 0 : rows[i] * row[i];
+            place.sent_bytes += rounded(x->leaves * (double)(rows[i] * record));
+        }
+        before += lists;
+        if (held[i] || !rows[i]) continue;
+        place.read_bytes += rows[i] * record;
+        place.written_bytes += 2 * rows[i] * record;
         out->scratch += rows[i] * record;
     }
-    if (x->sizes->stored && out->reference_held) place->read_bytes += x->n * (8 + 4 * x->d);
+    if (x->sizes->stored && out->reference_held) place.read_bytes += x->n * (8 + 4 * x->d);
+    place.bytes = larger(place.bytes, before);
+    assign.flops = pair_flops(x, (double)(rows[0] + rows[1]) * looked_at);
+    if (rows[0] + rows[1] > 0) {
+        ferry_neighbors_phase *to = add_phase(out, "assign", 0, 0);
+        (void)memcpy(assign.name, to->name, sizeof assign.name);
+        *to = assign;
+    }
+    ferry_neighbors_phase *to = add_phase(out, "place", 0, 0);
+    (void)memcpy(place.name, to->name, sizeof place.name);
+    *to = place;
 }
 
 /* Distances of a query, as a share of the reference: measured on cells grown from real ones, and no more than a guess
@@ -291,7 +349,7 @@ static double pairs_share(const numbers *x)
     const double lists = (double)x->lists, cells = (double)larger(2, x->n);
     if (x->o->probes) return fmin(1, (double)x->o->probes / lists);
     if (x->o->exact) return fmin(1, 0.25 * pow(1e6 / cells, 0.15));
-    return fmin(1, fmax(0.03, 0.03 * pow(1e6 / cells, 0.5)));
+    return fmin(1, 0.03 * pow(1e6 / cells, 0.5));
 }
 
 static int64_t search_phase_bytes(const ferry_neighbors_plan *out, const numbers *x, bool graph)
@@ -304,13 +362,17 @@ static int64_t search_phase_bytes(const ferry_neighbors_plan *out, const numbers
 static void add_search(ferry_neighbors_plan *out, const numbers *x)
 {
     const double sample = (double)smaller(TUNED, x->rows), finished = 4 + 8 * (double)x->o->k;
+    const int64_t record = 12 + 4 * x->d;
     if (!x->o->exact) {
         ferry_neighbors_phase *tune = add_phase(out, "tune", (int64_t)sample, search_phase_bytes(out, x, false));
+        tune->read_bytes = out->reference_held ? 0 : rounded(TUNE_READS * (double)(x->n * record));
         tune->flops = pair_flops(x, sample * (double)x->n * fmin(1, 0.25 * pow(1e6 / (double)larger(2, x->n), 0.15)));
     }
     ferry_neighbors_phase *search = add_phase(out, "search", per_rank(x, x->rows), search_phase_bytes(out, x, true));
     search->flops = pair_flops(x, (double)x->rows * (double)x->n * pairs_share(x));
     search->sent_bytes = rounded(x->leaves * finished * (double)x->rows);
+    if (!out->reference_held) search->read_bytes += rounded((1 + HALO) * (double)(x->n * record));
+    if (x->q && !out->queries_held) search->read_bytes += x->q * record;
     if (out->graph_held) return;
     search->written_bytes += rounded(finished * (double)x->rows);
     out->scratch += rounded(finished * (double)x->rows);
@@ -331,13 +393,14 @@ static void add_write(ferry_neighbors_plan *out, const numbers *x)
     if (!x->sizes->weights) return;
     const int64_t edges =
         ferry_weights_edge_bytes(x->rows, x->o->k, x->sizes->ranks, FERRY_UMAP, FERRY_SYMMETRIZE_NONE);
-    const int64_t room = x->o->memory - write_bytes(x, f);
+    const int64_t room = x->o->memory - write_bytes(x, f) - x->o->memory / 32;
     ferry_neighbors_phase *graph =
         add_phase(out, "graph", per_rank(x, x->rows), write_bytes(x, f) + smaller(edges, larger(room, 0)));
-    graph->read_bytes = rounded(6 * walk);
-    graph->sent_bytes = rounded(x->leaves * 16 * k * rows);
+    graph->read_bytes = rounded(5 * walk);
+    graph->sent_bytes = rounded(x->leaves * (16 + 12 * 2.5) * k * rows);
     graph->written_bytes = rounded(12 * 2.5 * k * rows);
-    if (edges <= room) return;
+    out->edges = larger(room, (int64_t)1 << 20);
+    if (edges + edges / 16 <= room) return; /* cells are not named equally often */
     graph->written_bytes += rounded(24 * k * rows);
     graph->read_bytes += rounded(24 * k * rows);
     out->scratch += rounded(12 * k * rows);
@@ -364,8 +427,10 @@ ferry_status ferry_neighbors_layout(ferry_neighbors_plan *out, const ferry_neigh
     share_out(out, &x, f);
     if (!sizes->stored) add_train(out, &x);
     add_build(out, &x);
-    add_search(out, &x);
-    add_write(out, &x);
+    if (!sizes->index) {
+        add_search(out, &x);
+        add_write(out, &x);
+    }
     finish_phases(out, &x);
     return FERRY_OK;
 }

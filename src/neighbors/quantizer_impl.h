@@ -37,6 +37,7 @@ typedef struct ferry_lloyd {
     int most; /* centres */
     const ferry_kernels *kernels;
     const ferry_scans *scans;
+    float *row;            /* [rows][dim] side by side */
     float *panel;          /* [panels][24 * dim] */
     int32_t *label;        /* [rows] */
     float *few;            /* [seeds][dim] that seeding looks at */

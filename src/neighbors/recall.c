@@ -15,10 +15,10 @@
 #include <omp.h>
 #include <string.h>
 
-#define REACHES  50  /* 0.02 ... 1 */
-#define FINE     128 /* probes 1 ... 128, then an eighth more each */
-#define MOST     (REACHES + FINE + 64)
-#define TOGETHER 64 /* sample queries of a chunk: fixed, since costs depend on it a little */
+#define REACHES 50  /* 0.02 ... 1 */
+#define FINE    128 /* probes 1 ... 128, then an eighth more each */
+#define MOST    (REACHES + FINE + 64)
+#define PARTS   4 /* so many times larger chunks than a search of the sample alone would have: 16 */
 
 typedef struct setting {
     ferry_visit_rule rule;
@@ -114,13 +114,11 @@ static ferry_status open_probe(probe *p, const tuning *t)
 }
 
 /* One of each run of the list order. */
-static ferry_status draw_sample(tuning *t, int64_t wanted, uint64_t seed)
+static ferry_status draw_sample(tuning *t, uint64_t seed)
 {
-    const int64_t rows = t->job.queries->rows;
-    const int64_t chunks = (smaller(wanted, rows) + TOGETHER - 1) / TOGETHER;
-    t->sample = smaller(wanted, rows);
-    t->first = smaller(t->sample, chunks * t->world->rank / t->world->size * TOGETHER);
-    t->count = smaller(t->sample, chunks * (t->world->rank + 1) / t->world->size * TOGETHER) - t->first;
+    const int64_t rows = t->job.queries->rows, chunks = (t->sample + t->job.chunk - 1) / t->job.chunk;
+    t->first = smaller(t->sample, chunks * t->world->rank / t->world->size * t->job.chunk);
+    t->count = smaller(t->sample, chunks * (t->world->rank + 1) / t->world->size * t->job.chunk) - t->first;
     FERRY_TRY(ferry_alloc(&t->row, t->count));
     for (int64_t n = 0; n < t->count; n++) {
         const int64_t i = t->first + n;
@@ -143,11 +141,12 @@ static ferry_status open_tuning(tuning *t, const ferry_lists *queries, const fer
     t->options = *options;
     t->options.rule = FERRY_VISIT_PROBES;
     t->options.probes = smaller(reference->lists, probes ? options->probes : given ? 1 : 4 * FINE);
-    FERRY_TRY(ferry_search_job_open(&t->job, queries, reference, &t->options));
+    t->sample = smaller(sample, queries->rows);
+    FERRY_TRY(ferry_search_job_open(&t->job, queries, reference, &t->options, PARTS * t->sample));
     choose_settings(t, options, t->options.probes);
     t->threads = (int)larger(1, options->threads);
     t->available = (int)smaller(options->k, reference->rows - options->self);
-    FERRY_TRY(draw_sample(t, sample, seed));
+    FERRY_TRY(draw_sample(t, seed));
     FERRY_TRY(ferry_alloc(&t->probe, t->threads));
     for (int i = 0; i < t->threads; i++) FERRY_TRY(open_probe(&t->probe[i], t));
     return FERRY_OK;
@@ -345,15 +344,15 @@ static ferry_status measure_chunk(probe *p, const tuning *t, int64_t at, int cou
 static ferry_status measure_sample(tuning *t)
 {
     ferry_status status = FERRY_OK;
-    const int64_t chunks = (t->count + TOGETHER - 1) / TOGETHER;
+    const int64_t together = t->job.chunk, chunks = (t->count + together - 1) / together;
 #pragma omp parallel for num_threads(t->threads) schedule(dynamic, 1)
     for (int64_t i = 0; i < chunks; i++) {
         ferry_status now;
 #pragma omp atomic read
         now = status;
         if (now != FERRY_OK) continue;
-        now = measure_chunk(&t->probe[omp_get_thread_num()], t, i * TOGETHER,
-                            (int)smaller(TOGETHER, t->count - i * TOGETHER));
+        now = measure_chunk(&t->probe[omp_get_thread_num()], t, i * together,
+                            (int)smaller(together, t->count - i * together));
         if (now != FERRY_OK) {
 #pragma omp atomic write
             status = now;

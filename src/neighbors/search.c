@@ -1,7 +1,7 @@
 /* Which rank searches what, in rounds, and the way of the results to the graph.
  *
- * Queries are cut in chunks of 192 in list order. Lists that are in memory on every node are dealt by a few chunks in
- * turn, which needs no estimate of their cost; from a disk a rank has a run of chunks, so that it reads its part of the
+ * Queries are cut in chunks in list order. Chunks of lists that are in memory on every node are dealt in turn, which
+ * needs no estimate of their cost; from a disk a rank has a run of chunks, so that it reads its part of the
  * lists and their neighbours. The cost of a list is estimated by its queries times the rows of the lists around its
  * number. A round ends when the results fill their room. */
 #include "search_impl.h"
@@ -11,7 +11,6 @@
 #include <omp.h>
 #include <string.h>
 
-#define DEAL   4    /* chunks dealt at a time */
 #define AROUND 8    /* lists before and after one that are likely to be visited */
 #define ALWAYS 5000 /* rows whose distances cost as much as the rest of a query */
 
@@ -48,7 +47,7 @@ static int64_t record_bytes(int k)
 int64_t ferry_search_least(int dim, int k, int64_t lists, int threads)
 {
     const int64_t looked = smaller(lists, LOOKED);
-    return threads * (ferry_searcher_bytes(dim, lists, looked, NEARBY) + CHUNK * record_bytes(k));
+    return threads * (ferry_searcher_bytes(dim, lists, looked, NEARBY, CHUNK) + CHUNK * record_bytes(k));
 }
 
 /* --- who searches what --- */
@@ -64,16 +63,17 @@ static void costs_before(double *before, const ferry_lists *queries, const ferry
     }
 }
 
-/* Chunk with which the share of rank r begins. */
-static int64_t share_begins(const double *before, const ferry_lists *queries, int64_t total, int r, int size)
+/* Chunk with which the share of a rank begins. */
+static int64_t share_begins(const double *before, const run *r, int rank)
 {
-    if (r == size) return total;
-    const double wanted = before[queries->lists] * r / size;
+    const ferry_lists *queries = r->job.queries;
+    if (rank == r->world->size) return r->total;
+    const double wanted = before[queries->lists] * rank / r->world->size;
     int64_t c = 0;
     while (c + 1 < queries->lists && before[c + 1] <= wanted) c++;
     const double inside = before[c + 1] > before[c] ? (wanted - before[c]) / (before[c + 1] - before[c]) : 0;
     const double rows = (double)queries->first[c] + inside * (double)(queries->first[c + 1] - queries->first[c]);
-    return smaller(total, (int64_t)(rows / CHUNK));
+    return smaller(r->total, (int64_t)(rows / r->job.chunk));
 }
 
 /* Local. */
@@ -81,31 +81,30 @@ static ferry_status share_chunks(run *r)
 {
     const ferry_lists *queries = r->job.queries;
     const int size = r->world->size, rank = r->world->rank;
-    r->total = (queries->rows + CHUNK - 1) / CHUNK;
+    r->total = (queries->rows + r->job.chunk - 1) / r->job.chunk;
     r->dealt = queries->held && r->job.reference->held;
     if (r->dealt) {
-        const int64_t whole = r->total / ((int64_t)DEAL * size), left = r->total - whole * DEAL * size;
-        r->first = (int64_t)rank * DEAL;
-        r->chunks = whole * DEAL + larger(0, smaller(DEAL, left - r->first));
+        r->first = rank;
+        r->chunks = (r->total - rank + size - 1) / size;
         return FERRY_OK;
     }
     FERRY_AUTO double *before = NULL;
     FERRY_TRY(ferry_alloc(&before, queries->lists + 1));
     costs_before(before, queries, r->job.reference);
-    r->first = share_begins(before, queries, r->total, rank, size);
-    r->chunks = share_begins(before, queries, r->total, rank + 1, size) - r->first;
+    r->first = share_begins(before, r, rank);
+    r->chunks = share_begins(before, r, rank + 1) - r->first;
     return FERRY_OK;
 }
 
 /* The i-th chunk of this rank. */
 static int64_t chunk_of(const run *r, int64_t i)
 {
-    return r->dealt ? r->first + i / DEAL * DEAL * r->world->size + i % DEAL : r->first + i;
+    return r->dealt ? r->first + i * r->world->size : r->first + i;
 }
 
 static int chunk_rows(const run *r, int64_t chunk)
 {
-    return (int)smaller(CHUNK, r->job.queries->rows - chunk * CHUNK);
+    return (int)smaller(r->job.chunk, r->job.queries->rows - chunk * r->job.chunk);
 }
 
 /* --- open, close --- */
@@ -113,17 +112,18 @@ static int chunk_rows(const run *r, int64_t chunk)
 /* Local. */
 static ferry_status open_run(run *r, const ferry_search_options *options)
 {
+    const int64_t chunk = r->job.chunk;
     r->threads = (int)larger(1, options->threads);
     FERRY_TRY(share_chunks(r));
     const int64_t fixed =
-        r->threads * ferry_searcher_bytes(r->job.dim, r->job.reference->lists, r->job.looked, r->job.nearby);
-    const int64_t bytes = CHUNK * record_bytes(options->k);
+        r->threads * ferry_searcher_bytes(r->job.dim, r->job.reference->lists, r->job.looked, r->job.nearby, chunk);
+    const int64_t bytes = chunk * record_bytes(options->k);
     r->room = smaller(larger(r->threads, (options->memory - fixed) / bytes), larger(1, r->chunks));
     FERRY_TRY(ferry_alloc(&r->searcher, r->threads));
     for (int t = 0; t < r->threads; t++) FERRY_TRY(ferry_searcher_open(&r->searcher[t], &r->job));
-    FERRY_TRY(ferry_alloc(&r->row, r->room * CHUNK));
-    FERRY_TRY(ferry_alloc(&r->cell, r->room * CHUNK * options->k));
-    return ferry_alloc(&r->distance, r->room * CHUNK * options->k);
+    FERRY_TRY(ferry_alloc(&r->row, r->room * chunk));
+    FERRY_TRY(ferry_alloc(&r->cell, r->room * chunk * options->k));
+    return ferry_alloc(&r->distance, r->room * chunk * options->k);
 }
 
 static void close_run(run *r)
@@ -156,7 +156,7 @@ static void copy_answers(run *r, const ferry_searcher *s, int64_t at)
 static ferry_status search_chunk(run *r, ferry_searcher *s, int64_t i, int64_t at)
 {
     const int64_t chunk = chunk_of(r, i);
-    FERRY_TRY(ferry_searcher_load(s, NULL, chunk * CHUNK, chunk_rows(r, chunk)));
+    FERRY_TRY(ferry_searcher_load(s, NULL, chunk * r->job.chunk, chunk_rows(r, chunk)));
     FERRY_TRY(ferry_searcher_run(s, r->job.options->rule));
     copy_answers(r, s, at);
     return FERRY_OK;
@@ -178,7 +178,7 @@ static ferry_status search_round(run *r, int64_t count)
 #pragma omp parallel for num_threads(r->threads) schedule(dynamic, 1)
     for (int64_t i = 0; i < count; i++) {
         if (status_now(r) != FERRY_OK) continue;
-        const ferry_status status = search_chunk(r, &r->searcher[omp_get_thread_num()], r->done + i, i * CHUNK);
+        const ferry_status status = search_chunk(r, &r->searcher[omp_get_thread_num()], r->done + i, i * r->job.chunk);
         if (status != FERRY_OK) {
 #pragma omp atomic write
             r->status = status;
@@ -187,7 +187,8 @@ static ferry_status search_round(run *r, int64_t count)
 #pragma omp atomic capture
         now = ++finished;
         if (omp_get_thread_num() == 0)
-            ferry_progress(r->world, "search", smaller(r->job.queries->rows, (r->done + now) * CHUNK * r->world->size),
+            ferry_progress(r->world, "search",
+                           smaller(r->job.queries->rows, (r->done + now) * r->job.chunk * r->world->size),
                            r->job.queries->rows, "cells", NULL);
     }
     r->rows = 0;
@@ -245,7 +246,7 @@ static ferry_status begin(run *r, const ferry_graph *graph, const ferry_lists *q
                           const ferry_search_options *options)
 {
     FERRY_TRY(check_graph(graph, queries, reference, options));
-    FERRY_TRY(ferry_search_job_open(&r->job, queries, reference, options));
+    FERRY_TRY(ferry_search_job_open(&r->job, queries, reference, options, queries->rows));
     return open_run(r, options);
 }
 

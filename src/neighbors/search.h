@@ -28,8 +28,10 @@ typedef struct ferry_search_counts { /* of all ranks */
     int64_t kept, resolved, slots;   /* candidates, ties resolved; places in the tiles, of which `pairs` are used */
 } ferry_search_counts;
 
-/** Collective. queries and reference have the same quantizer; in self mode they may be the same object. The rows that a
- *  rank searches are a run of lists, of equal cost. Results go to graph (opened by the caller, finished here). */
+/** Collective. queries and reference have the same quantizer; in self mode they may be the same object. Queries are cut
+ *  in chunks by their number alone; ranks take turns with chunks when both lists are held, else a rank has a run of
+ *  equal cost. Results go to graph (opened by the caller, finished here). The counts are the same for any number of
+ * ranks and threads; they depend on the chunks, which the answer does not. */
 FERRY_API ferry_status ferry_search(ferry_graph *graph, ferry_search_counts *counts, const ferry_world *world,
                                     const ferry_lists *queries, const ferry_lists *reference,
                                     const ferry_search_options *options);

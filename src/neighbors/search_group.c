@@ -8,7 +8,8 @@
  *      bound >= tau (1 + 2e-6)                            (bisector; only where every row is in its nearest list)
  *      d_j^2 - E >= ((tau + R_j)(1 + 6e-6))^2             (ball)
  *    and rows x of it when d(x, c_j) is below sqrt(d_j^2 - E) - tau or above sqrt(d_j^2 + E) + tau (annulus). Rows are
- *    in the order of d(x, c_j), queries of a list are sorted by d_j, so the 24 of a panel agree about a run of units.
+ *    in the order of d(x, c_j), queries of a list by what they need of it, so the 24 of a panel agree about a run of
+ * units.
  * 4. What is left within the margins is decided by float64 distances of the rows as they were given. */
 #include "search_impl.h"
 #include <math.h>
@@ -43,7 +44,7 @@ static int64_t larger(int64_t a, int64_t b)
 }
 
 ferry_status ferry_search_job_open(ferry_search_job *out, const ferry_lists *queries, const ferry_lists *reference,
-                                   const ferry_search_options *options)
+                                   const ferry_search_options *options, int64_t count)
 {
     *out = (ferry_search_job){.queries = queries,
                               .reference = reference,
@@ -67,6 +68,7 @@ ferry_status ferry_search_job_open(ferry_search_job *out, const ferry_lists *que
                           (long long)queries->rows, (long long)reference->rows);
     const int64_t probes = options->rule == FERRY_VISIT_PROBES ? smaller(options->probes, reference->lists) : 0;
     out->looked = smaller(reference->lists, larger(LOOKED, 8 * probes));
+    out->chunk = (int)smaller(CHUNK, larger(PANEL, (count / CHUNKS + PANEL - 1) / PANEL * PANEL));
     out->nearby = smaller(reference->lists, larger(NEARBY, 8 * out->looked));
     return widest_radii(out);
 }
@@ -113,69 +115,75 @@ static void resolve(void *self, ferry_candidates *candidates, int query);
 
 static ferry_status open_candidates(ferry_searcher *s)
 {
+    const int64_t chunk = s->job->chunk;
     ferry_candidates *found = &s->found;
     *found = (ferry_candidates){
-        .k = s->job->k, .dim = s->job->dim, .queries = CHUNK, .norm2 = s->norm2, .resolve = resolve, .self = s};
-    FERRY_TRY(ferry_alloc(&found->distance2, CHUNK * FERRY_CANDIDATE_ROOM));
-    FERRY_TRY(ferry_alloc(&found->position, CHUNK * FERRY_CANDIDATE_ROOM));
-    FERRY_TRY(ferry_alloc(&found->count, CHUNK));
-    FERRY_TRY(ferry_alloc(&found->threshold, CHUNK));
-    return ferry_alloc(&found->radius, CHUNK);
+        .k = s->job->k, .dim = s->job->dim, .queries = s->job->chunk, .norm2 = s->norm2, .resolve = resolve, .self = s};
+    FERRY_TRY(ferry_alloc(&found->distance2, chunk * FERRY_CANDIDATE_ROOM));
+    FERRY_TRY(ferry_alloc(&found->position, chunk * FERRY_CANDIDATE_ROOM));
+    FERRY_TRY(ferry_alloc(&found->count, chunk));
+    FERRY_TRY(ferry_alloc(&found->threshold, chunk));
+    return ferry_alloc(&found->radius, chunk);
 }
 
 static ferry_status open_chunk(ferry_searcher *s)
 {
-    const int64_t dim = s->job->dim;
-    FERRY_TRY(ferry_alloc(&s->raw, CHUNK * dim));
-    FERRY_TRY(ferry_alloc(&s->rows, CHUNK * dim));
-    FERRY_TRY(ferry_alloc(&s->cell, CHUNK));
-    FERRY_TRY(ferry_alloc(&s->norm2, CHUNK));
-    FERRY_TRY(ferry_alloc(&s->norm, CHUNK));
-    FERRY_TRY(ferry_alloc(&s->own, CHUNK));
-    FERRY_TRY(ferry_alloc(&s->away, CHUNK));
-    FERRY_TRY(ferry_alloc(&s->tau0, CHUNK));
+    const int64_t dim = s->job->dim, chunk = s->job->chunk;
+    FERRY_TRY(ferry_alloc(&s->raw, chunk * dim));
+    FERRY_TRY(ferry_alloc(&s->rows, chunk * dim));
+    FERRY_TRY(ferry_alloc(&s->cell, chunk));
+    FERRY_TRY(ferry_alloc(&s->norm2, chunk));
+    FERRY_TRY(ferry_alloc(&s->norm, chunk));
+    FERRY_TRY(ferry_alloc(&s->own, chunk));
+    FERRY_TRY(ferry_alloc(&s->away, chunk));
+    FERRY_TRY(ferry_alloc(&s->tau0, chunk));
     FERRY_TRY(ferry_alloc(&s->panel, PANEL * dim));
-    FERRY_TRY(ferry_alloc(&s->places, CHUNK * FERRY_CANDIDATE_ROOM));
-    FERRY_TRY(ferry_alloc(&s->spare, CHUNK * FERRY_CANDIDATE_ROOM));
-    return ferry_alloc(&s->kept, CHUNK * FERRY_CANDIDATE_ROOM);
+    return ferry_alloc(&s->kept, chunk * FERRY_CANDIDATE_ROOM);
 }
 
-static int64_t visits_room(int64_t coarse)
+static int64_t visits_room(int64_t coarse, int64_t chunk)
 {
-    return VISITS + PANEL * coarse + CHUNK * FIRST_MOST;
+    return VISITS + PANEL * coarse + chunk;
 }
 
-static int64_t slots_room(int64_t lists, int64_t coarse)
+static int64_t slots_room(int64_t lists, int64_t coarse, int64_t chunk)
 {
-    return smaller(lists, visits_room(coarse));
+    return smaller(lists, visits_room(coarse, chunk));
+}
+
+static int64_t places_room(int64_t lists, int64_t coarse, int64_t chunk)
+{
+    return larger(chunk * FERRY_CANDIDATE_ROOM, slots_room(lists, coarse, chunk));
 }
 
 ferry_status ferry_searcher_open(ferry_searcher *out, const ferry_search_job *job)
 {
-    const int64_t lists = job->reference->lists;
+    const int64_t lists = job->reference->lists, chunk = job->chunk;
     *out = (ferry_searcher){.job = job};
     FERRY_TRY(open_chunk(out));
     FERRY_TRY(open_candidates(out));
     FERRY_TRY(open_near(&out->near, job));
     FERRY_TRY(open_coarse(&out->coarse, job));
-    FERRY_TRY(ferry_alloc(&out->visit, visits_room(out->coarse.room)));
-    FERRY_TRY(ferry_alloc(&out->sorted, visits_room(out->coarse.room)));
-    FERRY_TRY(ferry_alloc(&out->slot, slots_room(lists, out->coarse.room)));
+    FERRY_TRY(ferry_alloc(&out->visit, visits_room(out->coarse.room, chunk)));
+    FERRY_TRY(ferry_alloc(&out->sorted, visits_room(out->coarse.room, chunk)));
+    FERRY_TRY(ferry_alloc(&out->slot, slots_room(lists, out->coarse.room, chunk)));
+    FERRY_TRY(ferry_alloc(&out->places, places_room(lists, out->coarse.room, chunk)));
+    FERRY_TRY(ferry_alloc(&out->spare, places_room(lists, out->coarse.room, chunk)));
     FERRY_TRY(ferry_alloc(&out->slot_of, lists));
     for (int64_t i = 0; i < lists; i++) out->slot_of[i] = -1;
     return FERRY_OK;
 }
 
-int64_t ferry_searcher_bytes(int dim, int64_t lists, int64_t looked, int64_t nearby)
+int64_t ferry_searcher_bytes(int dim, int64_t lists, int64_t looked, int64_t nearby, int64_t chunk)
 {
-    const int64_t coarse = coarse_room(lists, looked), candidates = CHUNK * FERRY_CANDIDATE_ROOM;
-    const int64_t chunk = CHUNK * (2 * dim + 10) * 4 + PANEL * dim * 4;
-    const int64_t kept = candidates * (int64_t)(8 + 16 + sizeof(ferry_answer));
+    const int64_t coarse = coarse_room(lists, looked), candidates = chunk * FERRY_CANDIDATE_ROOM;
+    const int64_t rows = chunk * (2 * dim + 9) * 4 + PANEL * dim * 4;
+    const int64_t kept = candidates * (int64_t)(8 + sizeof(ferry_answer)) + 16 * places_room(lists, coarse, chunk);
     const int64_t near = smaller(lists, nearby) * 12 + lists * 12; /* as many super-cells as lists, at most */
     const int64_t scored = coarse * (8 + dim + PANEL) * 4;
-    const int64_t visits = 2 * visits_room(coarse) * (int64_t)sizeof(ferry_visit) +
-                           slots_room(lists, coarse) * (int64_t)sizeof(ferry_visit_slot) + 4 * lists;
-    return (int64_t)sizeof(ferry_searcher) + chunk + kept + near + scored + visits;
+    const int64_t visits = 2 * visits_room(coarse, chunk) * (int64_t)sizeof(ferry_visit) +
+                           slots_room(lists, coarse, chunk) * (int64_t)sizeof(ferry_visit_slot) + 4 * lists;
+    return (int64_t)sizeof(ferry_searcher) + rows + kept + near + scored + visits;
 }
 
 void ferry_searcher_close(ferry_searcher *s)
@@ -295,25 +303,21 @@ ferry_status ferry_searcher_load(ferry_searcher *s, const uint32_t *row, int64_t
 
 /* --- visits --- */
 
-/* sorted = visits by slot; slots by key (equal ones by list). */
-static int by_key(const void *a, const void *b)
-{
-    const ferry_visit_slot *x = a, *y = b;
-    if (x->key != y->key) return x->key < y->key ? -1 : 1;
-    return (x->list > y->list) - (x->list < y->list);
-}
-
-static void sort_visits(ferry_searcher *s)
+/* sorted = visits by slot; returns the slots' numbers by key, in one of the two arrays that the answer needs later. */
+static const uint64_t *sort_visits(ferry_searcher *s)
 {
     int64_t at = 0;
     for (int64_t i = 0; i < s->slots; i++) {
+        uint32_t bits;
+        memcpy(&bits, &s->slot[i].key, sizeof bits);
+        s->places[i] = (uint64_t)bits << 32 | (uint64_t)i;
         s->slot_of[s->slot[i].list] = -1;
         s->slot[i].first = at;
         at += s->slot[i].count;
     }
     for (int64_t i = 0; i < s->visits; i++) s->sorted[s->slot[s->visit[i].slot].first++] = s->visit[i];
     for (int64_t i = 0; i < s->slots; i++) s->slot[i].first -= s->slot[i].count;
-    qsort(s->slot, (size_t)s->slots, sizeof *s->slot, by_key);
+    return ferry_sort_places(s->places, s->spare, s->slots);
 }
 
 /* The queries that still have to visit a list, with the distances to its centroid that matter; returns how many. */
@@ -321,49 +325,45 @@ static int still_needed(ferry_searcher *s, const ferry_visit_slot *slot)
 {
     const ferry_search_job *job = s->job;
     const float radius = job->reference->radius[slot->list], norm = job->quantizer->list.norm[slot->list];
-    const float error = (float)(job->error + 4 * 0x1p-24);
+    const float error = (float)(job->error + 4 * 0x1p-24), tiny = (float)(job->dim + 8) * 0x1p-147f;
     const bool proven = job->reference->exact;
     int n = 0;
     for (int64_t i = slot->first; i < slot->first + slot->count; i++) {
         const ferry_visit *v = &s->sorted[i];
-        const float tau = s->found.radius[v->query];
-        s->query[n] = v->query;
-        s->low[n] = -INFINITY;
-        s->high[n] = INFINITY;
-        s->key[n] = v->distance;
-        if (v->distance >= 0) {
-            const float sum = s->norm[v->query] + norm, e = error * sum * sum, square = v->distance * v->distance;
-            const float ball = (tau + radius) * RADIUS_MARGIN;
-            if (proven && v->bound >= tau * TAU_MARGIN) continue;
-            if (square - e >= ball * ball) continue;
-            s->low[n] = (sqrtf(fmaxf(0, square - e)) - tau * TAU_MARGIN) * (1 - 2e-6f);
-            s->high[n] = (sqrtf(square + e) + tau) * TAU_MARGIN;
+        const float tau = s->found.radius[v->query], near = tau * TAU_MARGIN;
+        if (v->distance < 0) {
+            s->need[n++] = (ferry_need){-INFINITY, INFINITY, 0, v->query};
+            continue;
         }
-        n++;
+        const float sum = s->norm[v->query] + norm, e = error * sum * sum + tiny, square = v->distance * v->distance;
+        const float ball = (tau + radius) * RADIUS_MARGIN, least = square - e;
+        const float low = (sqrtf(least > 0 ? least : 0) - near) * (1 - 2e-6f);
+        s->need[n] = (ferry_need){low, (sqrtf(square + e) + tau) * TAU_MARGIN, low > 0 ? low : 0, v->query};
+        n += !((proven && v->bound >= near) || least >= ball * ball);
     }
     return n;
 }
 
-/* Insertion by Shell's gaps: at most 192 of them. */
+/* query, low and high by ascending low, to the 64th part of its range: panels of queries that need about the same rows.
+ * Most rows are far from their centroid and most visitors further, so the lower end is the one that leaves out many. */
 static void sort_queries(ferry_searcher *s, int n)
 {
-    static const int gaps[] = {57, 23, 10, 4, 1};
-    for (int g = 0; g < 5; g++)
-        for (int i = gaps[g]; i < n; i++) {
-            const float key = s->key[i], low = s->low[i], high = s->high[i];
-            const int32_t query = s->query[i];
-            int j = i;
-            for (; j >= gaps[g] && s->key[j - gaps[g]] > key; j -= gaps[g]) {
-                s->key[j] = s->key[j - gaps[g]];
-                s->low[j] = s->low[j - gaps[g]];
-                s->high[j] = s->high[j - gaps[g]];
-                s->query[j] = s->query[j - gaps[g]];
-            }
-            s->key[j] = key;
-            s->low[j] = low;
-            s->high[j] = high;
-            s->query[j] = query;
-        }
+    enum { PARTS = 64 };
+    int start[PARTS + 1] = {0};
+    float least = s->need[0].key, most = least;
+    for (int i = 1; i < n; i++) {
+        least = s->need[i].key < least ? s->need[i].key : least;
+        most = s->need[i].key > most ? s->need[i].key : most;
+    }
+    const float scale = n > PANEL && most > least ? (PARTS - 1) / (most - least) : 0;
+    for (int i = 0; i < n; i++) start[(int)((s->need[i].key - least) * scale) + 1]++;
+    for (int b = 0; b < PARTS; b++) start[b + 1] += start[b];
+    for (int i = 0; i < n; i++) {
+        const int to = start[(int)((s->need[i].key - least) * scale)]++;
+        s->query[to] = s->need[i].query;
+        s->low[to] = s->need[i].low;
+        s->high[to] = s->need[i].high;
+    }
 }
 
 /* As the kernels' pack_rows, of rows that are not together; what lies past them is not used. */
@@ -421,7 +421,7 @@ static ferry_status visit_list(ferry_searcher *s, const ferry_visit_slot *slot)
     const ferry_lists *reference = s->job->reference;
     const int n = still_needed(s, slot);
     if (n == 0) return FERRY_OK;
-    if (n > PANEL / 2) sort_queries(s, n);
+    sort_queries(s, n);
     s->lists += n;
     for (int64_t p = 0; p < ferry_list_parts(reference, slot->list); p++) {
         ferry_list_part part;
@@ -435,8 +435,8 @@ static ferry_status visit_list(ferry_searcher *s, const ferry_visit_slot *slot)
 
 ferry_status ferry_searcher_visit(ferry_searcher *s)
 {
-    sort_visits(s);
-    for (int64_t i = 0; i < s->slots; i++) FERRY_TRY(visit_list(s, &s->slot[i]));
+    const uint64_t *order = sort_visits(s);
+    for (int64_t i = 0; i < s->slots; i++) FERRY_TRY(visit_list(s, &s->slot[(uint32_t)order[i]]));
     s->slots = s->visits = 0;
     return FERRY_OK;
 }
@@ -476,7 +476,7 @@ uint64_t *ferry_sort_places(uint64_t *places, uint64_t *spare, int64_t count)
 /* Distances of the places in one part: `count` of them are there at most, returns how many were. */
 static int64_t measure_part(ferry_searcher *s, const ferry_list_part *part, const uint64_t *place, int64_t count)
 {
-    const int64_t dim = s->job->dim, ahead = 6;
+    const int64_t dim = s->job->dim, ahead = 12;
     int64_t n = 0;
     for (; n < count; n++) {
         const int64_t i = (int64_t)(place[n] >> 32) - part->first;
@@ -486,7 +486,7 @@ static int64_t measure_part(ferry_searcher *s, const ferry_list_part *part, cons
             if (later < part->count)
                 for (int64_t b = 0; b < dim; b += 16) __builtin_prefetch(part->rows + later * dim + b);
         }
-        const int64_t query = place[n] >> 8 & 255;
+        const int64_t query = place[n] >> 8 & 0xffffff;
         s->kept[query * FERRY_CANDIDATE_ROOM + (int64_t)(place[n] & 255)] = (ferry_answer){
             distance_of(s->job, s->raw + query * dim, part->rows + i * dim), part->cell[i], (uint32_t)(place[n] >> 32)};
     }
@@ -578,7 +578,7 @@ ferry_status ferry_searcher_run(ferry_searcher *s, ferry_visit_rule rule)
 {
     for (int i = 0; i < s->segments; i++) {
         ferry_near_find(s, s->segment[i].list);
-        ferry_visit_first(s, i);
+        FERRY_TRY(ferry_visit_first(s, i));
     }
     FERRY_TRY(ferry_searcher_visit(s));
     for (int q = 0; q < s->count; q++) {

@@ -141,25 +141,36 @@ static bool is_first(const ferry_searcher *searcher, int64_t list)
     return searcher->slot_of[list] <= -2;
 }
 
+/* radius of the coarse lists, which keeps the first ones out; nothing past the end. */
+static void complete_radius(ferry_searcher *searcher)
+{
+    ferry_coarse *coarse = &searcher->coarse;
+    const float *radius = searcher->job->reference->radius;
+    for (int64_t i = 0; i < coarse->count; i++)
+        coarse->radius[i] = is_first(searcher, coarse->list[i]) ? -INFINITY : radius[coarse->list[i]];
+    for (int64_t i = coarse->count; i < coarse->units * UNIT; i++) {
+        coarse->gap[i] = 0;
+        coarse->radius[i] = -INFINITY;
+    }
+}
+
 /* The lists of the coarse set with their gaps are there; the rest of it. */
 static void complete_coarse(ferry_searcher *searcher)
 {
-    const ferry_search_job *job = searcher->job;
-    const ferry_quantizer *quantizer = job->quantizer;
+    const ferry_quantizer *quantizer = searcher->job->quantizer;
     ferry_coarse *coarse = &searcher->coarse;
     coarse->units = (coarse->count + UNIT - 1) / UNIT;
+    complete_radius(searcher);
     for (int64_t i = 0; i < coarse->count; i++) {
-        const int32_t list = coarse->list[i];
-        coarse->radius[i] = is_first(searcher, list) ? -INFINITY : job->reference->radius[list];
-        coarse->norm[i] = quantizer->list.norm[list];
-        coarse->half[i] = quantizer->list.half[list];
+        coarse->norm[i] = quantizer->list.norm[coarse->list[i]];
+        coarse->half[i] = quantizer->list.half[coarse->list[i]];
     }
     for (int64_t i = coarse->count; i < coarse->units * UNIT; i++) {
-        coarse->gap[i] = coarse->norm[i] = 0;
-        coarse->radius[i] = coarse->half[i] = -INFINITY;
+        coarse->norm[i] = 0;
+        coarse->half[i] = -INFINITY;
     }
     for (int64_t u = 0; u < coarse->units; u++)
-        pack_unit(coarse->packed + u * UNIT * job->dim, quantizer, coarse->list + u * UNIT,
+        pack_unit(coarse->packed + u * UNIT * quantizer->dim, quantizer, coarse->list + u * UNIT,
                   coarse->count - u * UNIT < UNIT ? coarse->count - u * UNIT : UNIT);
 }
 
@@ -189,30 +200,42 @@ static float select_float(float *values, int64_t count, int64_t n)
     return values[n];
 }
 
-void ferry_coarse_looked(ferry_searcher *searcher)
+/* The lists nearest to near.of, as many as are looked at, in ascending order. */
+static void choose_looked(ferry_coarse *coarse, ferry_near *near, int64_t looked)
 {
-    const ferry_search_job *job = searcher->job;
-    ferry_near *near = &searcher->near;
-    ferry_coarse *coarse = &searcher->coarse;
-    if (coarse->of == near->of) return;
-    coarse->of = near->of;
-    coarse->count = 0;
     float cut = INFINITY;
-    int64_t ties = near->count; /* of lists at the cut, in ascending order */
-    if (near->count > job->looked) {
+    int64_t ties = near->count; /* how many of the lists at the cut */
+    if (near->count > looked) {
         memcpy(near->keys, near->gap, (size_t)near->count * sizeof *near->keys);
-        cut = select_float(near->keys, near->count, job->looked - 1);
-        ties = job->looked;
+        cut = select_float(near->keys, near->count, looked - 1);
+        ties = looked;
         for (int64_t i = 0; i < near->count; i++) ties -= near->gap[i] < cut;
     }
+    coarse->count = 0;
     for (int64_t i = 0; i < near->count; i++) {
         if (near->gap[i] > cut || (near->gap[i] == cut && ties-- <= 0)) continue;
         coarse->list[coarse->count] = near->list[i];
         coarse->gap[coarse->count++] = near->gap[i];
     }
+}
+
+void ferry_coarse_looked(ferry_searcher *searcher)
+{
+    ferry_near *near = &searcher->near;
+    ferry_coarse *coarse = &searcher->coarse;
+    if (coarse->of == near->of) return;
+    const bool all = near->complete && near->count <= searcher->job->looked;
     mark_first(searcher);
-    complete_coarse(searcher);
+    if (all && coarse->all) {
+        memcpy(coarse->gap, near->gap, (size_t)near->count * sizeof *coarse->gap);
+        complete_radius(searcher);
+    } else {
+        choose_looked(coarse, near, searcher->job->looked);
+        complete_coarse(searcher);
+    }
     mark_first(searcher);
+    coarse->of = near->of;
+    coarse->all = all;
 }
 
 /* How far lists may be, and where the exact rule is in going through them. */
@@ -249,6 +272,7 @@ static bool next_batch(ferry_searcher *searcher, walk *w)
     const ferry_near *near = &searcher->near;
     ferry_coarse *coarse = &searcher->coarse;
     coarse->of = -1;
+    coarse->all = false;
     coarse->count = 0;
     mark_first(searcher);
     if (near->complete) {
@@ -313,13 +337,16 @@ static void add_visit(ferry_searcher *searcher, int64_t list, float key, int que
     searcher->visit[searcher->visits++] = (ferry_visit){slot, query, distance, bound};
 }
 
-void ferry_visit_first(ferry_searcher *searcher, int segment)
+ferry_status ferry_visit_first(ferry_searcher *searcher, int segment)
 {
     const ferry_near *near = &searcher->near;
     const int first = searcher->segment[segment].first, count = searcher->segment[segment].count;
-    for (int64_t i = 0; i < near->firsts; i++)
+    for (int64_t i = 0; i < near->firsts; i++) {
         for (int q = first; q < first + count; q++)
             add_visit(searcher, near->first[i], near->first_gap[i], q, -1, -INFINITY);
+        if (searcher->visits >= VISITS) FERRY_TRY(ferry_searcher_visit(searcher));
+    }
+    return FERRY_OK;
 }
 
 /* One query of the panel that is scored. */

@@ -5,44 +5,15 @@
  * its super-cell is dealt to, which finds the super-cell's lists; their number is proportional to its rows. Rows of a
  * super-cell are in the order of the cells whatever the number of ranks, so the centroids are the same. */
 #include "mpi/exchange.h"
-#include "mpi/log.h"
-#include "mpi/reduce.h"
 #include "mpi/stage.h"
 #include "math/random.h"
-#include "quantizer_impl.h"
+#include "train_impl.h"
 #include <math.h>
-#include <omp.h>
 #include <string.h>
 
-#define SUPER_SAMPLE 128 /* rows of level 1 for each super-cell */
-#define STEPS        10  /* k-means steps of each level, when not said */
-#define LEAST_SAMPLE 4   /* rows for each list that memory has to hold */
-#define READ_BYTES   ((int64_t)4 << 20)
+#define STEPS 10 /* k-means steps of each level, when not said */
 
-typedef struct training {
-    const ferry_world *world;
-    const ferry_points *points;
-    ferry_search_metric metric;
-    const ferry_kernels *kernels;
-    ferry_train_options options; /* defaults filled in */
-    int dim;
-    int64_t lists, sample; /* wanted lists; rows of the sample */
-    ferry_shards shards;   /* of the sample */
-    int64_t rows;          /* of it on this rank; later those of its super-cells */
-    float *row;            /* [rows][dim] prepared */
-    int32_t *cell;         /* [rows] super-cell */
-    float *mean;           /* [dim] */
-    int supers;
-    float *super;       /* [supers][dim] */
-    int64_t *weight;    /* [supers] rows */
-    int64_t *share;     /* [supers] lists wanted */
-    int32_t *owner;     /* [supers] rank */
-    int64_t *found;     /* [supers] lists found */
-    double *distortion; /* [supers] */
-    float *centre;      /* [lists of this rank's super-cells][dim]; on rank 0 later all */
-} training;
-
-static void close_training(training *t)
+static void close_training(ferry_training *t)
 {
     ferry_shards_close(&t->shards);
     free(t->row);
@@ -55,161 +26,6 @@ static void close_training(training *t)
     free(t->found);
     free(t->distortion);
     free(t->centre);
-}
-
-/* --- sizes --- */
-
-/* Bytes of one row of the sample at the largest: sent, and received. */
-static int64_t row_bytes(int dim)
-{
-    return 2 * (dim * (int64_t)sizeof(float) + (int64_t)sizeof(int32_t) + (int64_t)sizeof(int64_t));
-}
-/* Beside the rows: the room of one thread for a super-cell of twice the mean, and a block that is read. */
-static int64_t fixed_bytes(int64_t lists, int dim, int64_t sample, int threads)
-{
-    const int64_t supers = ferry_supers_wanted(lists), first = supers * SUPER_SAMPLE;
-    const int64_t cell = 2 * sample / supers, most = 2 * lists / supers + 1;
-    const int64_t level_1 = ferry_lloyd_bytes(first < sample ? first : sample, (int)supers, dim);
-    const int64_t level_2 = threads * ferry_lloyd_bytes(cell < sample ? cell : sample, (int)most, dim);
-    return (level_1 > level_2 ? level_1 : level_2) + READ_BYTES + 2 * lists * dim * (int64_t)sizeof(float);
-}
-
-int64_t ferry_train_bytes(int64_t lists, int dim, int64_t sample, int ranks)
-{
-    return (sample + ranks - 1) / ranks * row_bytes(dim) + fixed_bytes(lists, dim, sample, 1);
-}
-
-/* Local. */
-static ferry_status choose_sizes(training *t)
-{
-    const int64_t cells = t->points->cells, memory = t->options.memory;
-    if (cells < 1 || t->dim < 1)
-        return ferry_fail(FERRY_E_ARG, "%s: no points (%lld cells, width %d)", t->points->name, (long long)cells,
-                          t->dim);
-    if (t->options.lists < 0 || t->options.sample < 0 || t->options.steps < 0)
-        return ferry_fail(FERRY_E_ARG, "no training of %lld lists on %lld rows each in %d steps",
-                          (long long)t->options.lists, (long long)t->options.sample, t->options.steps);
-    if (!t->options.lists) t->options.lists = ferry_lists_wanted(cells);
-    if (!t->options.sample) t->options.sample = 64;
-    if (t->options.threads < 1) t->options.threads = 1;
-    t->lists = t->options.lists < cells ? t->options.lists : cells;
-    if (t->lists >= INT32_MAX - COLUMNS)
-        return ferry_fail(FERRY_E_ARG, "%lld lists are too many: at most 2^31", (long long)t->lists);
-    if (__builtin_mul_overflow(t->options.sample, t->lists, &t->sample) || t->sample > cells) t->sample = cells;
-    if (memory <= 0) return FERRY_OK;
-    const int64_t left = memory - fixed_bytes(t->lists, t->dim, t->sample, t->options.threads);
-    const int64_t fits = left > 0 ? left / row_bytes(t->dim) * t->world->size : 0, least = LEAST_SAMPLE * t->lists;
-    if (fits >= t->sample) return FERRY_OK;
-    if (fits < (least < t->sample ? least : t->sample)) {
-        char text[32], has[32];
-        const int64_t bytes =
-            ferry_train_bytes(t->lists, t->dim, least < t->sample ? least : t->sample, t->world->size);
-        return ferry_fail(FERRY_E_PLAN,
-                          "training of %lld lists needs %s per rank at least and may take %s: lower --lists, or raise "
-                          "--memory",
-                          (long long)t->lists, ferry_size_text(text, (double)bytes),
-                          ferry_size_text(has, (double)memory));
-    }
-    ferry_log(t->world, t->world->rank ? FERRY_DEBUG : FERRY_WARN,
-              "%lld lists are trained on %lld cells instead of %lld, which fit in the memory limit",
-              (long long)t->lists, (long long)fits, (long long)t->sample);
-    t->sample = fits;
-    return FERRY_OK;
-}
-
-/* --- the sample --- */
-
-/* First cell of run i: floor(i cells / sample). */
-static int64_t run_first(const training *t, int64_t i)
-{
-    const int64_t cells = t->points->cells;
-    return i * (cells / t->sample) + i * (cells % t->sample) / t->sample;
-}
-static int64_t cell_of(const training *t, int64_t i)
-{
-    const int64_t low = run_first(t, i), length = run_first(t, i + 1) - low;
-    return low + (int64_t)(ferry_random(t->options.seed, (uint64_t)i) * (double)length);
-}
-
-/* Local. Rows of the sample within a block of cells are kept. */
-static ferry_status keep_sampled(training *t, const ferry_matrix *block, int64_t first, int64_t *next)
-{
-    const int64_t mine = t->shards.first[t->world->rank];
-    for (; *next < t->rows; ++*next) {
-        const int64_t cell = cell_of(t, mine + *next);
-        if (cell >= first + block->rows) return FERRY_OK;
-        float *to = t->row + *next * t->dim;
-        if (!ferry_prepare_row(to, block->f + (cell - first) * t->dim, NULL, t->dim, t->metric))
-            return ferry_fail(FERRY_E_ARG,
-                              "%s: cell %lld has length 0, so no angle to others: drop such cells, or use --metric "
-                              "euclidean",
-                              t->points->name, (long long)cell);
-    }
-    return FERRY_OK;
-}
-
-/* Local. */
-static ferry_status open_sample(training *t)
-{
-    FERRY_TRY(ferry_shards_open(&t->shards, t->sample, FERRY_SOURCE_UNIT, t->world->size));
-    t->rows = t->shards.first[t->world->rank + 1] - t->shards.first[t->world->rank];
-    return ferry_alloc(&t->row, t->rows * t->dim);
-}
-
-/* Collective. Every rank reads the cells of its part of the sample, block by block. */
-static ferry_status read_sample(training *t)
-{
-    FERRY_TRY(ferry_agree(t->world, open_sample(t)));
-    const int64_t mine = t->shards.first[t->world->rank];
-    const int64_t begin = run_first(t, mine), end = run_first(t, mine + t->rows);
-    int64_t block = READ_BYTES / (t->dim * (int64_t)sizeof(float)), next = 0;
-    block = block < 1 ? 1 : block;
-    const int64_t rounds = ferry_max(t->world, (end - begin + block - 1) / block);
-    for (int64_t round = 0; round < rounds; round++) {
-        const int64_t from = begin + round * block < end ? begin + round * block : end;
-        const int64_t to = from + block < end ? from + block : end;
-        ferry_matrix rows = {0};
-        FERRY_TRY(t->points->read(t->points->self, &rows, t->world, from, to - from));
-        const ferry_status status = keep_sampled(t, &rows, from, &next);
-        ferry_matrix_close(&rows);
-        FERRY_TRY(ferry_agree(t->world, status));
-    }
-    return FERRY_OK;
-}
-
-/* Local. Sums of the blocks of this rank. */
-static ferry_status sum_rows(training *t, ferry_forest **forest)
-{
-    const ferry_shards *s = &t->shards;
-    FERRY_TRY(ferry_alloc(&t->mean, t->dim));
-    FERRY_TRY(ferry_forest_open(forest, t->dim, s->blocks.count, FERRY_JOIN_SUM));
-    for (int b = s->block[t->world->rank]; b < s->block[t->world->rank + 1]; b++) {
-        double *leaf;
-        FERRY_TRY(ferry_forest_leaf(&leaf, *forest));
-        for (int64_t i = ferry_block_first(&s->blocks, b); i < ferry_block_first(&s->blocks, b + 1); i++) {
-            const float *row = t->row + (i - s->first[t->world->rank]) * t->dim;
-            for (int k = 0; k < t->dim; k++) leaf[k] += (double)row[k];
-        }
-        ferry_forest_add(*forest, b);
-    }
-    return FERRY_OK;
-}
-
-/* Collective. The mean, and the rows centred on it. */
-static ferry_status centre_sample(training *t)
-{
-    ferry_forest *forest = NULL;
-    FERRY_AUTO double *sums = NULL;
-    ferry_status status = ferry_alloc(&sums, t->dim);
-    if (status == FERRY_OK) status = sum_rows(t, &forest);
-    status = ferry_agree(t->world, status);
-    if (status == FERRY_OK) status = ferry_forest_reduce(sums, forest, t->world, FERRY_REDUCE_TREE);
-    ferry_forest_close(&forest);
-    FERRY_TRY(status);
-    for (int k = 0; k < t->dim; k++) t->mean[k] = (float)(sums[k] / (double)t->sample);
-    for (int64_t i = 0; i < t->rows; i++)
-        for (int k = 0; k < t->dim; k++) t->row[i * t->dim + k] -= t->mean[k];
-    return FERRY_OK;
 }
 
 /* --- level 1 --- */
@@ -229,7 +45,7 @@ static void close_few(few *f)
 }
 
 /* Local. */
-static ferry_status pick_few(few *f, training *t, int64_t wanted)
+static ferry_status pick_few(few *f, ferry_training *t, int64_t wanted)
 {
     const int64_t first = t->shards.first[t->world->rank];
     FERRY_TRY(ferry_alloc(&t->super, wanted * t->dim));
@@ -250,7 +66,7 @@ static ferry_status pick_few(few *f, training *t, int64_t wanted)
 }
 
 /* Local, rank 0. */
-static ferry_status find_supers(const few *f, training *t, int wanted)
+static ferry_status find_supers(const few *f, ferry_training *t, int wanted)
 {
     ferry_lloyd lloyd = {0};
     double distortion;
@@ -264,7 +80,7 @@ static ferry_status find_supers(const few *f, training *t, int wanted)
 }
 
 /* Collective. */
-static ferry_status train_supers(few *f, training *t)
+static ferry_status train_supers(few *f, ferry_training *t)
 {
     const int wanted = (int)ferry_supers_wanted(t->lists);
     FERRY_TRY(ferry_agree(t->world, pick_few(f, t, wanted)));
@@ -276,7 +92,7 @@ static ferry_status train_supers(few *f, training *t)
 }
 
 /* Local. The super-cell of every row of this rank. */
-static ferry_status label_rows(training *t)
+static ferry_status label_rows(ferry_training *t)
 {
     const int64_t columns = (t->supers + COLUMNS - 1) / COLUMNS * COLUMNS;
     FERRY_AUTO float *packed = NULL;
@@ -297,7 +113,7 @@ static ferry_status label_rows(training *t)
 
 /* Lists of super-cells in proportion to their rows (largest remainder): each with rows has at least one and at most as
  * many as rows; all are `lists` unless there are fewer rows. */
-static void share_lists(training *t)
+static void share_lists(ferry_training *t)
 {
     int64_t left = t->lists;
     for (int s = 0; s < t->supers; s++) {
@@ -325,7 +141,7 @@ static void share_lists(training *t)
 }
 
 /* Super-cells by falling cost, each to the rank with least so far. */
-static void deal(training *t, int64_t *load, int32_t *order)
+static void deal(ferry_training *t, int64_t *load, int32_t *order)
 {
     for (int s = 0; s < t->supers; s++) order[s] = s;
     for (int a = 1; a < t->supers; a++) /* at most a thousand */
@@ -346,7 +162,7 @@ static void deal(training *t, int64_t *load, int32_t *order)
 }
 
 /* Local. */
-static ferry_status open_cells(training *t)
+static ferry_status open_cells(ferry_training *t)
 {
     FERRY_TRY(ferry_alloc(&t->cell, t->rows));
     FERRY_TRY(ferry_alloc(&t->weight, t->supers));
@@ -376,7 +192,7 @@ static void close_parcel(parcel *p)
 }
 
 /* Local. */
-static ferry_status plan_cells(training *t, parcel *p)
+static ferry_status plan_cells(ferry_training *t, parcel *p)
 {
     FERRY_AUTO int64_t *load = NULL;
     FERRY_AUTO int32_t *order = NULL;
@@ -390,7 +206,7 @@ static ferry_status plan_cells(training *t, parcel *p)
 }
 
 /* Local. Rows in the order of the ranks that they go to. */
-static ferry_status sort_by_owner(training *t, parcel *p)
+static ferry_status sort_by_owner(ferry_training *t, parcel *p)
 {
     const int size = t->world->size;
     FERRY_AUTO int64_t *at = NULL;
@@ -416,7 +232,7 @@ static ferry_status sort_by_owner(training *t, parcel *p)
 }
 
 /* Local. */
-static ferry_status open_received(training *t, parcel *p)
+static ferry_status open_received(ferry_training *t, parcel *p)
 {
     for (int r = 0; r < t->world->size; r++) p->received += p->come[r];
     FERRY_TRY(ferry_alloc(&p->row, p->received * t->dim));
@@ -424,7 +240,7 @@ static ferry_status open_received(training *t, parcel *p)
 }
 
 /* Collective. */
-static ferry_status send_rows(training *t, parcel *p)
+static ferry_status send_rows(ferry_training *t, parcel *p)
 {
     ferry_total_counts(t->world, t->weight, t->supers);
     FERRY_TRY(ferry_agree(t->world, plan_cells(t, p)));
@@ -466,7 +282,7 @@ static void close_own(own *o)
 }
 
 /* Local. */
-static ferry_status open_own(own *o, training *t)
+static ferry_status open_own(own *o, ferry_training *t)
 {
     FERRY_TRY(ferry_alloc(&o->cell, t->supers));
     FERRY_TRY(ferry_alloc(&o->start, t->supers + 2));
@@ -487,7 +303,7 @@ static ferry_status open_own(own *o, training *t)
 }
 
 /* Local. Every super-cell by one thread. */
-static ferry_status train_own(own *o, training *t)
+static ferry_status train_own(own *o, ferry_training *t)
 {
     FERRY_TRY(open_own(o, t));
     ferry_status status = FERRY_OK;
@@ -540,7 +356,7 @@ static void close_whole(whole *w)
 }
 
 /* Local. */
-static ferry_status open_whole(whole *w, const training *t)
+static ferry_status open_whole(whole *w, const ferry_training *t)
 {
     FERRY_TRY(ferry_alloc(&w->counts, t->world->size));
     FERRY_TRY(ferry_alloc(&w->child, t->supers + 1));
@@ -554,7 +370,7 @@ static ferry_status open_whole(whole *w, const training *t)
 }
 
 /* Local, rank 0. From the order of the ranks into that of the super-cells. */
-static void number_lists(whole *w, const training *t)
+static void number_lists(whole *w, const ferry_training *t)
 {
     int64_t at = 0;
     for (int r = 0; r < t->world->size; r++)
@@ -567,7 +383,7 @@ static void number_lists(whole *w, const training *t)
 }
 
 /* Collective. */
-static ferry_status gather_lists(ferry_quantizer *out, whole *w, training *t)
+static ferry_status gather_lists(ferry_quantizer *out, whole *w, ferry_training *t)
 {
     ferry_total_counts(t->world, t->found, t->supers);
     ferry_max_doubles(t->world, t->distortion, t->supers);
@@ -585,7 +401,7 @@ static ferry_status gather_lists(ferry_quantizer *out, whole *w, training *t)
 /* --- all of it --- */
 
 /* Collective. */
-static ferry_status train_lists(training *t)
+static ferry_status train_lists(ferry_training *t)
 {
     parcel p = {0};
     own o = {0};
@@ -600,14 +416,13 @@ static ferry_status train_lists(training *t)
 }
 
 /* Collective. */
-static ferry_status train(ferry_quantizer *out, training *t)
+static ferry_status train(ferry_quantizer *out, ferry_training *t)
 {
     few f = {0};
     whole w = {0};
-    FERRY_TRY(ferry_agree(t->world, choose_sizes(t)));
+    FERRY_TRY(ferry_agree(t->world, ferry_training_sizes(t)));
     t->sample = ferry_min(t->world, t->sample); /* threads, and so what fits, may differ */
-    FERRY_TRY(read_sample(t));
-    FERRY_TRY(centre_sample(t));
+    FERRY_TRY(ferry_training_sample(t));
     ferry_status status = train_supers(&f, t);
     close_few(&f);
     FERRY_TRY(status);
@@ -621,12 +436,12 @@ ferry_status ferry_quantizer_train(ferry_quantizer *out, const ferry_world *worl
                                    ferry_search_metric metric, const ferry_kernels *kernels,
                                    const ferry_train_options *options)
 {
-    training t = {.world = world,
-                  .points = points,
-                  .metric = metric,
-                  .kernels = kernels,
-                  .options = *options,
-                  .dim = points->dim};
+    ferry_training t = {.world = world,
+                        .points = points,
+                        .metric = metric,
+                        .kernels = kernels,
+                        .options = *options,
+                        .dim = points->dim};
     const int64_t asked[] = {options->lists, options->sample, options->steps, (int64_t)options->seed, options->memory};
     memset(out, 0, sizeof *out);
     FERRY_TRY(ferry_same(world, "training options", asked, sizeof asked));

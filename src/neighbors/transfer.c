@@ -142,11 +142,10 @@ static ferry_status voting_open(voting *v, const ferry_transfer_labels *labels)
     return FERRY_OK;
 }
 
-/* The class that a label votes for; -1: none. */
-static int32_t class_of(const voting *v, int32_t code)
+int32_t ferry_transfer_class(const ferry_transfer_labels *labels, int32_t code)
 {
-    if (code < 0) return v->labels->drop_missing || v->labels->kept ? -1 : (int32_t)v->classes - 1;
-    return v->labels->kept && !v->labels->kept[code] ? -1 : code;
+    if (code < 0) return labels->drop_missing || labels->kept ? -1 : (int32_t)labels->categories->count;
+    return labels->kept && !labels->kept[code] ? -1 : code;
 }
 
 static int ascending(const void *a, const void *b)
@@ -184,7 +183,7 @@ static void vote(voting *v, ballot *out, const ferry_touched *t)
     for (int64_t i = 0; i < t->rows; i++) {
         int64_t classes = 0;
         for (int64_t e = t->start[i]; e < t->start[i + 1]; e++) {
-            const int32_t c = class_of(v, out->seen[t->place[e]]);
+            const int32_t c = ferry_transfer_class(v->labels, out->seen[t->place[e]]);
             if (c < 0 || t->m[e] == 0) continue;
             if (v->mass[c] == 0) v->touched[classes++] = c;
             v->mass[c] += (double)t->m[e];
@@ -241,6 +240,27 @@ ferry_status ferry_transfer_categories(ferry_weights *weights, const ferry_world
     return status;
 }
 
+ferry_status ferry_transfer_decide(int32_t *code, float *confidence, const double *mass, int64_t rows,
+                                   const ferry_transfer_labels *labels)
+{
+    voting v = {0};
+    ferry_status status = voting_open(&v, labels);
+    for (int64_t i = 0; i < rows && status == FERRY_OK; i++) {
+        const double *row = mass + i * v.classes;
+        int32_t best = v.fallback;
+        double most = 0;
+        for (int32_t c = 0; c < v.classes; c++) {
+            if (!(row[c] > 0) || row[c] < most || (row[c] == most && v.order[c] > v.order[best])) continue;
+            best = c;
+            most = row[c];
+        }
+        code[i] = best == v.classes - 1 ? -1 : best;
+        confidence[i] = (float)most;
+    }
+    voting_close(&v);
+    return status;
+}
+
 /* ---- numbers ---- */
 
 /* Local. Rows of M times the fetched rows. */
@@ -271,11 +291,13 @@ static ferry_status numbers_part(double *out, const ferry_world *world, const fe
 {
     FERRY_AUTO double *fetched = NULL;
     ferry_touched touched = {0};
-    ferry_status status = ferry_agree(world, open_part(&touched, &fetched, block, m, first, end, values->width));
-    if (status == FERRY_OK)
+    const ferry_status opened = open_part(&touched, &fetched, block, m, first, end, values->width);
+    ferry_status status = ferry_agree(world, opened);
+    if (status == FERRY_OK && opened == FERRY_OK)
         status = ferry_fetch(fetched, world, values->first, values->value, (size_t)values->width * sizeof *fetched,
                              touched.cell, touched.distinct);
-    if (status == FERRY_OK) multiply(out + first * values->width, &touched, fetched, values->width);
+    if (status == FERRY_OK && opened == FERRY_OK)
+        multiply(out + first * values->width, &touched, fetched, values->width);
     ferry_touched_close(&touched);
     return status;
 }
@@ -296,7 +318,9 @@ static ferry_status numbers_round(ferry_weights *weights, const ferry_world *wor
     FERRY_AUTO float *m = NULL;
     ferry_weights_block block;
     FERRY_TRY(ferry_weights_take(&block, weights, world, round));
-    FERRY_TRY(ferry_agree(world, open_numbers(&out, &m, &block, values->width)));
+    const ferry_status opened = open_numbers(&out, &m, &block, values->width);
+    FERRY_TRY(ferry_agree(world, opened));
+    FERRY_TRY(opened); /* agreed; told to the analyser too */
     const int64_t bytes = block.rows ? block.indptr[block.rows] * values->width * (int64_t)sizeof *out : 0;
     const int64_t parts = 1 + ferry_max(world, bytes) / FETCHED;
     for (int64_t p = 0; p < parts; p++)

@@ -25,6 +25,12 @@ FERRY_API ferry_status ferry_transfer_categories(ferry_weights *weights, const f
                                                  const ferry_transfer_labels *labels, ferry_labels_taker take,
                                                  void *self);
 
+/** Local. The class that a label votes for: its code, or the missing class (the number of categories); -1: none. */
+FERRY_API int32_t ferry_transfer_class(const ferry_transfer_labels *labels, int32_t code);
+/** Local. Winners of rows of dense masses [rows][categories + 1] by the same rule, for masses that were diffused. */
+FERRY_API ferry_status ferry_transfer_decide(int32_t *code, float *confidence, const double *mass, int64_t rows,
+                                             const ferry_transfer_labels *labels);
+
 /** Dense columns of the reference: numbers of obs, obsm, or a layer's genes. */
 typedef struct ferry_transfer_values {
     const double *value; /* [rows here][width] */

@@ -179,7 +179,9 @@ static ferry_status move_rows(parcel *p, deal *d, const ferry_world *world, cons
                               const ferry_weights_block *block, int64_t round, const double *libsize, bool scaled)
 {
     FERRY_AUTO float *m = NULL;
-    FERRY_TRY(ferry_agree(world, open_deal(p, d, &m, world, weights, block, round, scaled)));
+    const ferry_status opened = open_deal(p, d, &m, world, weights, block, round, scaled);
+    FERRY_TRY(ferry_agree(world, opened));
+    FERRY_TRY(opened); /* agreed; told to the analyser too */
     ferry_normalised(m, block);
     pack(p, d, world, block, m, libsize);
     ferry_exchange(world, p->length, d->send, d->start, d->receive, sizeof *p->length);

@@ -1,5 +1,5 @@
 /* Dense symmetric eigenproblems, on one rank and over a grid: A v = value v, orthonormal v, the same values. */
-#include "math/dense.h"
+#include "math/eigen.h"
 #include "math/random.h"
 #include "mpi/log.h"
 #include "mpi/memory.h"

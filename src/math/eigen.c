@@ -2,7 +2,7 @@
  *
  *  Element (i, j) is held by grid place (i / block mod rows, j / block mod columns). No C headers come with ScaLAPACK;
  *  what is called is declared here, with the lengths of texts that Fortran passes last. */
-#include "math/dense.h"
+#include "math/eigen.h"
 #include "mpi/exchange.h"
 #include "mpi/memory.h"
 #include <limits.h>
@@ -199,6 +199,7 @@ static ferry_status pack(parcel *p, const ferry_cyclic *c, const ferry_cyclic_en
     FERRY_TRY(ferry_alloc(&p->come, ranks));
     FERRY_TRY(ferry_alloc(&p->at, ranks));
     FERRY_TRY(ferry_alloc(&p->send, count));
+    if (!entry) return count ? ferry_fail(FERRY_E_ARG, "%lld entries, and none are given", (long long)count) : FERRY_OK;
     for (int64_t i = 0; i < count; i++) {
         if (entry[i].row < 0 || entry[i].column < 0 || entry[i].row >= c->n || entry[i].column >= c->n)
             return ferry_fail(FERRY_E_ARG, "entry (%d, %d) of a matrix of %lld rows", entry[i].row, entry[i].column,

@@ -1,7 +1,7 @@
-/** dense.h - eigenvalues of dense symmetric matrices: small ones whole on one rank (LAPACK), large ones dealt over a
+/** eigen.h - eigenvalues of dense symmetric matrices: small ones whole on one rank (LAPACK), large ones dealt over a
  *  grid of ranks in square blocks, cyclically (ScaLAPACK). The libraries work with one thread a rank. */
-#ifndef FERRY_DENSE_H
-#define FERRY_DENSE_H
+#ifndef FERRY_EIGEN_H
+#define FERRY_EIGEN_H
 #include "mpi/shard.h"
 #include <stdbool.h>
 FERRY_BEGIN
