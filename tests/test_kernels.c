@@ -1,6 +1,7 @@
 /* Every function of every table this CPU supports against formulas in float64, at widths and lengths that have odd
  * ends; results that do not depend on how a run of units is cut; one table for all ranks. */
 #include "kernels/kernels.h"
+#include "kernels/peak.h"
 #include "mpi/memory.h"
 #include "mpi/shard.h"
 #include "test.h"
@@ -412,6 +413,19 @@ static void test_table(const ferry_kernels *k)
     }
 }
 
+/* Peaks are measured: more than a slow machine of long ago, and above what any kernel does. */
+static void test_peaks(const ferry_kernels *const *tables, int count)
+{
+    double bytes = 0;
+    CHECK(ferry_peak_bandwidth(&bytes) == FERRY_OK && bytes > 1e8 && bytes < 1e13);
+    CHECK(ferry_last_cache() >= 1 << 20);
+    for (int k = 0; k < count; k++) {
+        const double peak = ferry_peak_multiply_adds(tables[k]);
+        CHECK(peak > 1e7 && peak < 1e13);
+        if (tables[k]->level > 0) CHECK(peak > 2 * ferry_peak_multiply_adds(ferry_kernels_find("generic")));
+    }
+}
+
 static void test_pairs(const ferry_kernels **tables, int count)
 {
     for (size_t d = 0; d < sizeof dims / sizeof *dims; d++)
@@ -497,7 +511,10 @@ int main(int argc, char **argv)
         test_table(tables[t]);
         test_same_points(tables[t]);
     }
-    if (world.rank == 0 && world.size == 1) test_pairs(tables, count);
+    if (world.rank == 0 && world.size == 1) {
+        test_pairs(tables, count);
+        test_peaks(tables, count);
+    }
     ferry_world_close(&world);
     return test_end();
 }
