@@ -56,7 +56,7 @@ static ferry_status open_panels(ferry_passes *passes)
 {
     FERRY_TRY(set_target(passes));
     const int count = passes->threads * passes->together;
-    FERRY_TRY(ferry_alloc_bytes(&passes->panel, passes->threads, sizeof *passes->panel));
+    FERRY_TRY(ferry_alloc_bytes(&passes->panel, passes->threads, sizeof(ferry_panel *)));
     FERRY_TRY(ferry_alloc(&passes->number, count));
     FERRY_TRY(ferry_alloc(&passes->pool, count));
     for (int p = 0; p < count; p++) FERRY_TRY(ferry_panel_open(&passes->pool[p], passes->cost));
