@@ -127,14 +127,15 @@ void neighbors_record(json *out, const ferry_neighbors_report *report)
 
 static void print_setting(const ferry_neighbors_report *report)
 {
+    const long long lists = (long long)report->lists;
     if (report->rule == FERRY_VISIT_EXACT)
-        printf("search   exact");
+        printf("search   exact, %lld lists", lists);
     else if (report->rule == FERRY_VISIT_REACH)
-        printf("search   lists within %.3g of the k-th distance", report->reach);
+        printf("search   lists within %.3g of the k-th distance, of %lld", report->reach, lists);
     else
-        printf("search   the nearest %lld lists", (long long)report->probes);
+        printf("search   the nearest %lld of %lld lists", (long long)report->probes, lists);
     const double queries = report->counts.queries > 0 ? (double)report->counts.queries : 1;
-    printf(" of %lld: %.4g lists and %.4g distances a query, %.3g core-microseconds\n", (long long)report->lists,
+    printf(": a query visits %.4g lists and %.4g cells, %.3g core-microseconds\n",
            (double)report->counts.lists / queries, (double)report->counts.pairs / queries,
            1e6 * report->search_cpu_seconds / queries);
 }
