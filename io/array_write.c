@@ -27,6 +27,8 @@ hid_t ferry_file_type(ferry_type type)
     switch (type) {
     case FERRY_INT8:
         return H5Tcopy(H5T_STD_I8LE);
+    case FERRY_UINT8:
+        return H5Tcopy(H5T_STD_U8LE);
     case FERRY_INT32:
         return H5Tcopy(H5T_STD_I32LE);
     case FERRY_INT64:
@@ -50,8 +52,8 @@ hid_t ferry_memory_type(ferry_type type)
 
 size_t ferry_type_bytes(ferry_type type)
 {
-    static const size_t bytes[] = {
-        [FERRY_INT8] = 1, [FERRY_INT32] = 4, [FERRY_INT64] = 8, [FERRY_F32] = 4, [FERRY_F64] = 8, [FERRY_BOOL] = 1};
+    static const size_t bytes[] = {[FERRY_INT8] = 1, [FERRY_INT32] = 4, [FERRY_INT64] = 8, [FERRY_F32] = 4,
+                                   [FERRY_F64] = 8,  [FERRY_BOOL] = 1,  [FERRY_UINT8] = 1};
     return bytes[type];
 }
 

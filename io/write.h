@@ -23,7 +23,15 @@ typedef struct ferry_sink {
     void *self;
 } ferry_sink;
 
-typedef enum ferry_type { FERRY_INT8, FERRY_INT32, FERRY_INT64, FERRY_F32, FERRY_F64, FERRY_BOOL } ferry_type;
+typedef enum ferry_type {
+    FERRY_INT8,
+    FERRY_INT32,
+    FERRY_INT64,
+    FERRY_F32,
+    FERRY_F64,
+    FERRY_BOOL,
+    FERRY_UINT8
+} ferry_type;
 typedef struct ferry_output ferry_output; /* opaque */
 
 /** Local. What ferry_output_open would refuse, said before the work: on rank 0, then ferry_agree. */

@@ -21,6 +21,7 @@
 #include "io/version.h"
 #include "io/write.h"
 #include "kernels/kernels.h"
+#include "kernels/peak.h"
 #include "kernels/scan.h"
 #include "neighbors/diffusion.h"
 #include "neighbors/evaluate.h"

@@ -2,77 +2,17 @@
  * of a scan of so many rows, which lie in the cache, by the queries in a panel: where almost nothing passes a
  * threshold, and as a search does it, from no threshold on (with k = 30). Its share of `dim` multiply-adds per pair
  * at the rate that the registers reach in the same run. Then settle, nearest, visit, row_kth. CPU time. */
+#include "kernels/peak.h"
 #include "kernels/scan.h"
 #include "mpi/memory.h"
 #include "mpi/shard.h"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
-#ifdef __x86_64__
-#include <immintrin.h>
-#endif
 #define ROWS    FERRY_SOURCE_UNIT
 #define COLUMNS FERRY_TARGET_UNIT
 #define ROOM    FERRY_CANDIDATE_ROOM
-enum { CHAIN = 50000, NEIGHBORS = 30 };
-
-static double cpu_seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-static double chains_scalar(void)
-{
-    float sum[12] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}, x = 1.0001f, y = 0.9f;
-    for (int n = 0; n < CHAIN; n++) {
-        __asm__ volatile("" : "+m"(x), "+m"(y));
-        for (int i = 0; i < 12; i++) sum[i] += x * y;
-    }
-    for (int i = 0; i < 12; i++) __asm__ volatile("" ::"m"(sum[i]));
-    return 12.0 * CHAIN;
-}
-#ifdef __x86_64__
-__attribute__((target("avx2,fma"))) static double chains_avx2(void)
-{
-    __m256 sum[12], x = _mm256_set1_ps(1.0001f), y = _mm256_set1_ps(0.9f);
-    for (int i = 0; i < 12; i++) sum[i] = _mm256_set1_ps((float)i);
-    for (int n = 0; n < CHAIN; n++) {
-        __asm__ volatile("" : "+x"(x), "+x"(y));
-        _Pragma("GCC unroll 12") for (int i = 0; i < 12; i++) sum[i] = _mm256_fmadd_ps(x, y, sum[i]);
-    }
-    for (int i = 0; i < 12; i++) __asm__ volatile("" ::"x"(sum[i]));
-    return 12.0 * CHAIN * 8;
-}
-__attribute__((target("avx512f"))) static double chains_avx512(void)
-{
-    __m512 sum[12], x = _mm512_set1_ps(1.0001f), y = _mm512_set1_ps(0.9f);
-    for (int i = 0; i < 12; i++) sum[i] = _mm512_set1_ps((float)i);
-    for (int n = 0; n < CHAIN; n++) {
-        __asm__ volatile("" : "+v"(x), "+v"(y));
-        _Pragma("GCC unroll 12") for (int i = 0; i < 12; i++) sum[i] = _mm512_fmadd_ps(x, y, sum[i]);
-    }
-    for (int i = 0; i < 12; i++) __asm__ volatile("" ::"v"(sum[i]));
-    return 12.0 * CHAIN * 16;
-}
-#endif
-/* multiply-adds per second, the best of some short runs */
-static double lanes_per_second(const ferry_kernels *k)
-{
-    double best = 0;
-    for (int n = 0; n < 40; n++) {
-        double start = cpu_seconds(), lanes;
-#ifdef __x86_64__
-        lanes = k->level == 2 ? chains_avx512() : k->level == 1 ? chains_avx2() : chains_scalar();
-#else
-        lanes = chains_scalar();
-#endif
-        best = fmax(best, lanes / (cpu_seconds() - start));
-    }
-    (void)k;
-    return best;
-}
+enum { NEIGHBORS = 30 };
 
 static uint64_t seed = 1;
 static float normal(void) /* nearly: a sum of four uniform numbers */
@@ -192,11 +132,11 @@ static void run_kth(bench *b)
 /* Calls per core-second: the best of short pieces in about 60 ms. */
 static double rate(bench *b, void (*run)(bench *))
 {
-    double best = 0, end = cpu_seconds() + 0.06;
-    while (cpu_seconds() < end) {
-        const double start = cpu_seconds();
+    double best = 0, end = ferry_core_seconds() + 0.06;
+    while (ferry_core_seconds() < end) {
+        const double start = ferry_core_seconds();
         for (int n = 0; n < 4; n++) run(b);
-        best = fmax(best, 4 / (cpu_seconds() - start));
+        best = fmax(best, 4 / (ferry_core_seconds() - start));
     }
     return best;
 }
@@ -210,11 +150,11 @@ static void bench_table(const ferry_kernels *k, int64_t units)
         bench_open(&b, k, dims[d], units);
         for (int fresh = 0; fresh < 2; fresh++)
             for (int r = 0; r < 5; r++) {
-                double lanes = lanes_per_second(k), pairs = (double)rows[r] * (double)units * COLUMNS;
+                double lanes = ferry_peak_multiply_adds(k), pairs = (double)rows[r] * (double)units * COLUMNS;
                 b.scan.rows = rows[r], b.fresh = fresh;
                 forget(&b, 1e30f);
                 pairs *= rate(&b, run_scan);
-                lanes = fmax(lanes, lanes_per_second(k));
+                lanes = fmax(lanes, ferry_peak_multiply_adds(k));
                 run_scan(&b);
                 printf("  dim %3d  %2d queries, %-22s %6.3f G pairs  %3.0f %% of %.0f G multiply-adds\n", dims[d],
                        rows[r], fresh ? "from no threshold on" : "nothing passes", 1e-9 * pairs,

@@ -1,5 +1,4 @@
 # tests of this room
 ferry_test(test_kernels NP 1 2)
 ferry_test(test_scan NP 1 2)
-ferry_test(bench_kernels) # built, not run: bench_kernels [columns [table]]
 ferry_test(bench_scan)    # built, not run: bench_scan [rows [table]]

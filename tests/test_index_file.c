@@ -228,7 +228,8 @@ static void check_harm(const ferry_world *world, const ferry_lists *lists, const
 }
 
 static const harm harms[] = {{"kind", -1, 0, "is no index"},
-                             {"version", -1, 2, "version 2"},
+                             {"version", -1, 3, "version 3"},
+                             {"version", -1, 2, "codes"},
                              {"lists", -1, 7, "centroids is 31"},
                              {"rows", -1, 1501, "rows/values is 1500"},
                              {"dim", -1, 0, "dim is 0"},

@@ -1,6 +1,7 @@
 /* Every function of every table this CPU supports against formulas in float64, at widths and lengths that have odd
  * ends; results that do not depend on how a run of units is cut; one table for all ranks. */
 #include "kernels/kernels.h"
+#include "kernels/peak.h"
 #include "mpi/memory.h"
 #include "mpi/shard.h"
 #include "test.h"
@@ -247,6 +248,34 @@ static void test_kind(const ferry_kernels *k, const problem *p, ferry_tile_kind 
     free(s), free(plan), free(again), packed_close(&at);
 }
 
+/* Panels together give the bits of each alone. */
+static void test_together(const ferry_kernels *k, const problem *p, ferry_tile_kind kind, double power)
+{
+    enum { MOST = FERRY_PANELS_AT_ONCE };
+    const uint64_t before = seed; /* other tests keep their numbers */
+    packed at = pack(k, p, kind, power, 0.37);
+    const int64_t size = p->units * TILE, rows = (int64_t)ROWS * p->dim;
+    ferry_tile tile[MOST];
+    float *plan[MOST], *x = floats(MOST * rows), *alpha = floats(MOST * ROWS), *one = floats(size);
+    double *sums[MOST], alone[ROWS];
+    for (int g = 0; g < MOST; g++) {
+        tile[g] = at.tile;
+        tile[g].x = x + g * rows;
+        tile[g].alpha = alpha + g * ROWS;
+        plan[g] = floats(size), sums[g] = doubles(ROWS);
+    }
+    for (int panels = 1; panels <= MOST; panels += panels < 3 ? 1 : 5) {
+        k->plans(plan, sums, tile, panels);
+        for (int g = 0; g < panels; g++) {
+            k->plan(one, alone, &tile[g]);
+            CHECK(same(one, plan[g], (size_t)size * sizeof *one) && same(alone, sums[g], sizeof alone));
+        }
+    }
+    for (int g = 0; g < MOST; g++) free(plan[g]), free(sums[g]);
+    free(x), free(alpha), free(one), packed_close(&at);
+    seed = before;
+}
+
 static void test_columns(const ferry_kernels *k, const float *plan, int64_t units)
 {
     float *q = floats(ROWS);
@@ -384,6 +413,19 @@ static void test_table(const ferry_kernels *k)
     }
 }
 
+/* Peaks are measured: more than a slow machine of long ago, and above what any kernel does. */
+static void test_peaks(const ferry_kernels *const *tables, int count)
+{
+    double bytes = 0;
+    CHECK(ferry_peak_bandwidth(&bytes) == FERRY_OK && bytes > 1e8 && bytes < 1e13);
+    CHECK(ferry_last_cache() >= 1 << 20);
+    for (int k = 0; k < count; k++) {
+        const double peak = ferry_peak_multiply_adds(tables[k]);
+        CHECK(peak > 1e7 && peak < 1e13);
+        if (tables[k]->level > 0) CHECK(peak > 2 * ferry_peak_multiply_adds(ferry_kernels_find("generic")));
+    }
+}
+
 static void test_pairs(const ferry_kernels **tables, int count)
 {
     for (size_t d = 0; d < sizeof dims / sizeof *dims; d++)
@@ -392,6 +434,8 @@ static void test_pairs(const ferry_kernels **tables, int count)
             problem_open(&p, dims[d], lengths[n]);
             for (int k = 0; k < count; k++) {
                 test_linear(tables[k], &p);
+                if (lengths[n] * dims[d] < 3000) test_together(tables[k], &p, FERRY_TILE_LINEAR, 0);
+                if (lengths[n] <= 7) test_together(tables[k], &p, FERRY_TILE_EUCLIDEAN_P, 1);
                 for (size_t c = 0; c < sizeof kinds / sizeof *kinds && lengths[n] <= (dims[d] < 100 ? 7 : 1); c++)
                     test_kind(tables[k], &p, kinds[c].kind, kinds[c].p);
             }
@@ -467,7 +511,10 @@ int main(int argc, char **argv)
         test_table(tables[t]);
         test_same_points(tables[t]);
     }
-    if (world.rank == 0 && world.size == 1) test_pairs(tables, count);
+    if (world.rank == 0 && world.size == 1) {
+        test_pairs(tables, count);
+        test_peaks(tables, count);
+    }
     ferry_world_close(&world);
     return test_end();
 }

@@ -56,6 +56,26 @@ static void test_columns(void)
     CHECK(ferry_layout_choose(&wide, &work, &machine, 3, 5, 0) == FERRY_E_ARG && strstr(ferry_error(), "3x5"));
 }
 
+/* Panels of wide cells that only save time give way before the run is refused. */
+static void test_panels(void)
+{
+    ferry_layout layout;
+    const ferry_work work = work_of(3000, 100000, 350), narrow = work_of(3000, 20000, 50);
+    ferry_machine machine = {1, 1, 4096 * MIB};
+    CHECK(ferry_layout_choose(&layout, &narrow, &machine, 1, 1, 0) == FERRY_OK && layout.panels == 1);
+    CHECK(ferry_layout_choose(&layout, &work, &machine, 1, 1, 0) == FERRY_OK);
+    const int most = layout.panels;
+    int64_t least = layout.bytes;
+    CHECK(most > 2);
+    for (machine.memory = least; machine.memory > 0; machine.memory = least - 1) {
+        const int before = layout.panels;
+        if (ferry_layout_choose(&layout, &work, &machine, 1, 1, 0) != FERRY_OK) break;
+        CHECK(layout.panels <= before && layout.bytes <= machine.memory);
+        least = layout.bytes;
+    }
+    CHECK(layout.panels == 1);
+}
+
 static void test_refusals(void)
 {
     ferry_layout layout;
@@ -105,6 +125,7 @@ int main(int argc, char **argv)
     test_fits();
     test_statistics();
     test_columns();
+    test_panels();
     test_refusals();
     test_batch();
     test_threads();

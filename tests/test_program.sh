@@ -119,7 +119,7 @@ json_good() {
 }
 
 usage() {
-    for command in transport sparsify push pull transition index info plot; do
+    for command in transport sparsify push pull transition index info plot bench; do
         expect 0 0 $command --help
         prints "usage: cellferry $command"
         prints "examples:"
@@ -152,6 +152,22 @@ usage() {
     expect 2 0 sparsify plan.h5 --mode mass --value 2 -o x.h5ad
 }
 
+bench() {
+    expect 0 0 bench kernels --dims 3,20 --columns 70 --simd generic
+    prints "generic: .* G multiply-adds per core-second, .* GB/s from memory; 70 targets, 1 rank at once"
+    prints "  20  plan + column_sums  .* %"
+    [ "$(grep -c "  plan + column_sums" out)" = 6 ] || fail "not every number of panels at every dimension"
+    expect 0 2 bench kernels --dims 3 --columns 70 --json
+    json_good
+    prints '"bytes_per_core_second":[1-9]'
+    expect 2 2 bench kernels --dims 3,x
+    says "such as 30,50,350"
+    expect 2 0 bench kernel
+    says "bench kernels"
+    expect 2 0 bench kernels --columns 0
+    says "columns"
+}
+
 inputs() {
     expect 3 2 transport absent.h5ad -o x.h5
     says absent.h5ad
@@ -180,6 +196,7 @@ inputs() {
 
 manners() {
     usage
+    bench
     expect 4 2 transport "$cells" $sides --solver sinkhorn --max-iterations 3 -o short.h5
     says "not converged"
     [ -s short.h5 ] || fail "the result of exit code 4 is missing"

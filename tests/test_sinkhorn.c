@@ -2,6 +2,7 @@
 #include "oracle.h"
 #include "test.h"
 #include "mpi/log.h"
+#include "transport/cost_impl.h"
 #include "transport/sinkhorn.h"
 #include <math.h>
 
@@ -479,6 +480,36 @@ static void layouts(void)
         }
 }
 
+/* Panels of wide cells evaluated together, none of them, or some: also where rows have to be evaluated again. */
+static void wide(ferry_cost_kind kind, double epsilon, double low)
+{
+    static const int panels[] = {3, 8};
+    problem p = made_up(1000, 150, 140, FERRY_FLOAT, kind);
+    answer one, many;
+    double g[150];
+    for (int j = 0; j < 150; j++) g[j] = j % 3 ? 0 : low * epsilon;
+    p.options.epsilon = epsilon;
+    if (low < 0) p.options.g = g;
+    CHECK(p.cost.panels == 0);
+    CHECK(ferry_panels_at_once(&p.cost, p.dim, 42, 150) == 1);
+    CHECK(ferry_panels_at_once(&p.cost, p.dim, 42, 100000) > 2);
+    CHECK(ferry_panels_at_once(&p.cost, p.dim, 1, 100000) == 1);
+    CHECK(solve(&one, &alone, 1, 1, &p) == FERRY_OK);
+    for (int k = 0; k < grid_count; k++)
+        for (int i = 0; i < 4; i++) {
+            char text[64];
+            p.cost.panels = panels[i % 2];
+            p.cost.threads = 1 + i / 2 * 2;
+            CHECK(ferry_panels_at_once(&p.cost, p.dim, 42, 150) == panels[i % 2]);
+            snprintf(text, sizeof text, "wide, %dx%d, %d threads", grids[k][0], grids[k][1], p.cost.threads);
+            CHECK(solve(&many, &world, grids[k][0], grids[k][1], &p) == FERRY_OK);
+            if (many.f) same_bits(&one, &many, &p, text);
+            free_answer(&many);
+        }
+    free_answer(&one);
+    free_problem(&p);
+}
+
 /* Potentials that float tiles cannot hold at once: rows are lowered, panels evaluated again, columns rescued. */
 static void underflow(double epsilon, double low, double high)
 {
@@ -660,6 +691,9 @@ int main(int argc, char **argv)
     underflow(2e-4, 0, 0);
     underflow(0.05, -300, 0);
     underflow(0.05, -400, 600);
+    wide(FERRY_COST_SQ_EUCLIDEAN, 0.05, 0);
+    wide(FERRY_COST_SQ_EUCLIDEAN, 0.05, -300);
+    wide(FERRY_COST_EUCLIDEAN, 0.05, 0);
     shapes();
     mpi_reduction();
     if (world.size == 1) tables();

@@ -440,12 +440,14 @@ static void test_layouts(const char *folder, const ferry_world *world, const fer
         CHECK(first.massless == 1 && first.nonzeros > 0 && first.kept_mass <= first.mass * (1 + 1e-5));
         ferry_plan_close(&plan);
         const int64_t batches[2] = {30, 0};
+        const int panels[] = {2, 3, 8, 2};
         for (int variant = 0; variant < 4; variant++) {
             o.batch = batches[variant % 2];
             o.grid_cols = grids[variant / 2];
             if (o.grid_cols > world->size) o.grid_cols = 1;
             o.memory = variant == 1 ? 1 : 0; /* too little: panel by panel */
             CHECK(plans_open(&plan, folder, "layout", world, 1 + variant / 2) == FERRY_OK);
+            plan.cost.panels = panels[variant]; /* evaluated together */
             CHECK(sparsify(&here, &second, &plan, world, &o) == FERRY_OK);
             CHECK(same(&one, &here));
             CHECK(memcmp(&first, &second, sizeof first) == 0);

@@ -9,6 +9,7 @@
 typedef struct index_options {
     common_options common;
     search_options search; /* metric, lists, exact, spill */
+    int64_t codes;
     side_options cells;
 } index_options;
 
@@ -25,6 +26,11 @@ static const cli_option table[] = {
     LISTS_ROW(AT(search)),
     {"exact", 0, OPTION_FLAG, NULL, AT(search.exact), NULL, NULL,
      "put every cell into its truly nearest list, which makes exact searches cheaper (always done up to 4096 lists)"},
+    {"codes", 0, OPTION_COUNT, "M", AT(codes), "(whole vectors)", "bytes",
+     "a small index: M bytes stand for the vector of a cell (product-quantised, half of the columns is a good M); "
+     "searches are not exact, and read the vectors of the nearest candidates from REFERENCE, which has to stay, here "
+     "and "
+     "there in it: for an index that must be small, and fast disks"},
     SPILL_ROW(AT(search)),
     {NULL, 0, OPTION_FLAG, NULL, 0, NULL, NULL, NULL}};
 
@@ -39,6 +45,7 @@ typedef struct index_job {
     ferry_neighbors_plan plan;
     int64_t pass; /* rows of a rank in one write */
     ferry_reference ready;
+    ferry_codes codes;
     uint64_t fingerprint;
     ferry_output *output;
 } index_job;
@@ -63,13 +70,23 @@ static void plan_write(index_job *job, int64_t name_read, int64_t name_bytes)
     const int64_t lists =
         sizes->base + ferry_quantizer_bytes(plan->lists, sizes->dim) / on_node +
         (plan->reference_held ? ferry_lists_held_bytes(n, plan->lists, sizes->dim, on_node) : plan->cache);
+    const int64_t stored = job->o->codes ? job->o->codes + 12 : row; /* of a row in the index */
     const int64_t pass = between(1 << 16, (job->search.memory - lists) / 3, PASS_BYTES);
+    if (job->o->codes) {
+        const int threads = job->search.threads;
+        ferry_neighbors_phase *codes = &plan->phase[plan->phases++];
+        *codes =
+            (ferry_neighbors_phase){.name = "codes",
+                                    .rows = n,
+                                    .bytes = lists + ferry_codes_train_bytes(n, sizes->dim, job->o->codes, threads)};
+        if (codes->bytes > plan->bytes) plan->bytes = codes->bytes;
+    }
     ferry_neighbors_phase *write = &plan->phase[plan->phases++];
     *write = (ferry_neighbors_phase){.name = "write",
                                      .rows = (n + sizes->ranks - 1) / sizes->ranks,
                                      .bytes = lists + 3 * pass,
                                      .read_bytes = 2 * n * name_read + (plan->reference_held ? 0 : n * row),
-                                     .written_bytes = n * (row + name_bytes) + plan->lists * row};
+                                     .written_bytes = n * (stored + name_bytes) + plan->lists * row};
     write->seconds = (double)(write->read_bytes + write->written_bytes) / 1e9 / sizes->nodes;
     if (write->bytes > plan->bytes) plan->bytes = write->bytes;
     job->pass = pass / row + 1;
@@ -110,6 +127,10 @@ static ferry_status settle_plan(index_job *job)
     FERRY_TRY(name_cost(&name_read, &name_bytes, world, &job->cells));
     sizes_of_machine(sizes, job->program, ferry_max(world, ferry_usage_now().pss));
     FERRY_TRY(ferry_agree(world, ferry_neighbors_layout(&job->plan, sizes, &job->search)));
+    if (job->o->codes > sizes->dim)
+        return ferry_agree(world,
+                           ferry_fail(FERRY_E_ARG, "--codes %lld: cells of %d columns have codes of 1 to %d bytes",
+                                      (long long)job->o->codes, sizes->dim, sizes->dim));
     plan_write(job, name_read, name_bytes);
     return FERRY_OK;
 }
@@ -135,7 +156,8 @@ static ferry_status write_result(index_job *job)
     const ferry_world *world = &job->program->world;
     watch_stage("write");
     FERRY_TRY(ferry_output_open(&job->output, world, common->output, common->overwrite));
-    FERRY_TRY(ferry_index_write(&job->fingerprint, job->output, world, &job->ready.index.lists, job->pass));
+    FERRY_TRY(ferry_index_write_codes(&job->fingerprint, job->output, world, &job->ready.index.lists,
+                                      job->o->codes ? &job->codes : NULL, job->pass, job->search.threads));
     FERRY_TRY(ferry_index_write_input(job->output, world, &job->cells, job->fingerprint));
     FERRY_TRY(cells_names_in_parts(job->output, world, "names", &job->cells));
     input_record(&job->program->inputs_json, "reference", &job->cells, job->fingerprint);
@@ -173,6 +195,7 @@ static ferry_status record_figures(index_job *job, int64_t size[3])
     FERRY_TRY(ferry_agree(&job->program->world, list_sizes(size, &index->lists)));
     json_count(out, "cells", index->lists.rows);
     json_text(out, "metric", job->search.metric == FERRY_COSINE ? "cosine" : "euclidean");
+    if (job->o->codes) json_count(out, "codes", job->o->codes);
     json_bool(out, "exact_lists", index->lists.exact);
     json_count(out, "lists", index->lists.lists);
     json_count(out, "smallest_list", size[0]);
@@ -198,6 +221,8 @@ static void summary(const index_job *job, const int64_t size[3])
            (long long)size[0], (long long)size[2], (long long)size[1],
            index->lists.exact ? "every cell in its nearest list" : "cells in a near list, not always the nearest",
            (long long)index->quantizer.trained, index->quantizer.distortion);
+    if (job->o->codes)
+        printf("codes    %lld bytes for the %d columns of a cell\n", (long long)job->o->codes, index->quantizer.dim);
     printf("run      %.2f s on %d rank%s of %d thread%s (%s), at most %s per rank\nwritten  %s\n",
            now_seconds() - program->started, program->world.size, program->world.size == 1 ? "" : "s", program->threads,
            program->threads == 1 ? "" : "s", program->kernels->name,
@@ -241,6 +266,11 @@ static ferry_status work(index_job *job)
     }
     ferry_points_of(&points, &job->cells);
     FERRY_TRY(ferry_reference_open(&job->ready, world, &points, NULL, &job->search, &job->plan));
+    if (job->o->codes) {
+        watch_stage("codes");
+        FERRY_TRY(ferry_codes_train(&job->codes, world, &job->ready.index.lists, job->o->codes, job->search.seed,
+                                    job->search.threads));
+    }
     FERRY_TRY(record_figures(job, size));
     FERRY_TRY(write_result(job));
     if (world->rank == 0 && !job->o->common.json) summary(job, size);
@@ -252,6 +282,7 @@ static ferry_status run_index(cli_program *program, const void *options)
     index_job job = {.program = program, .o = options};
     ferry_status status = work(&job);
     ferry_output_discard(&job.output);
+    ferry_codes_close(&job.codes);
     ferry_reference_close(&job.ready, &program->world);
     ferry_population_close(&job.cells);
     free(job.where);
@@ -267,6 +298,7 @@ const cli_command command_index = {
             "'cellferry neighbors' and 'cellferry map' with --index, on any number of ranks. What --memory does not "
             "hold goes to a scratch file in --spill. 'cellferry info INDEX.h5' shows the lists.",
     .example = "cellferry index atlas.h5ad --rep X_scvi -o atlas_index.h5\n"
+               "cellferry index atlas.h5ad --rep X_scvi --codes 15 -o small_index.h5\n"
                "mpirun -n 8 cellferry index @atlas.txt --metric cosine --exact --memory 4G --spill /scratch -o "
                "atlas_index.h5",
     .options = table,

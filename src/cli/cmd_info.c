@@ -138,7 +138,7 @@ static ferry_status print_origin(ferry_stored *stored, double rows)
 static ferry_status print_index(const char *path, ferry_stored *stored)
 {
     FERRY_AUTO char *metric = NULL;
-    double rows, lists, dim, exact;
+    double rows, lists, dim, exact, version, codes = 0;
     int64_t supers;
     struct stat file;
     char bytes[32];
@@ -147,16 +147,23 @@ static ferry_status print_index(const char *path, ferry_stored *stored)
     FERRY_TRY(number(&lists, stored, "lists"));
     FERRY_TRY(number(&dim, stored, "dim"));
     FERRY_TRY(number(&exact, stored, "exact"));
+    FERRY_TRY(number(&version, stored, "version"));
+    if (version == 2) FERRY_TRY(number(&codes, stored, "codes"));
     FERRY_TRY(ferry_stored_shape(&supers, NULL, stored, "supers"));
     printf("%s: an index of cellferry index, %s\ncells    %.0f of %.0f columns, %s distance\n", path,
            ferry_size_text(bytes, stat(path, &file) ? 0 : (double)file.st_size), rows, dim, metric);
+    if (codes > 0)
+        printf("kind     codes of %.0f bytes a cell instead of %.0f; vectors are read from the file below\n", codes,
+               4 * dim);
+    else
+        printf("kind     whole vectors, %.0f bytes a cell\n", 4 * dim);
     FERRY_TRY(print_lists(stored, (int64_t)lists, exact != 0));
     FERRY_TRY(print_origin(stored, rows));
-    printf("holds    centroids [%.0f], supers [%lld], rows/values, rows/cell, rows/distance, names, "
+    printf("holds    centroids [%.0f], supers [%lld], %s, rows/cell, rows/distance, names, "
            "uns/cellferry/record\n\n"
            "cellferry neighbors QUERY.h5ad --index %s -o graph.h5ad\n"
            "cellferry map       QUERY.h5ad --index %s -o mapped.h5ad\n",
-           lists, (long long)supers, path, path);
+           lists, (long long)supers, codes > 0 ? "book, rows/code" : "rows/values", path, path);
     return FERRY_OK;
 }
 

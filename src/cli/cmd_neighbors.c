@@ -39,6 +39,9 @@ typedef struct neighbors_job {
     ferry_neighbors_sizes sizes;
     ferry_neighbors_plan plan;
     ferry_population query, reference;
+    ferry_population behind; /* what an index with codes was made of */
+    const char **behind_where;
+    ferry_points behind_points;
     bool one_set;
     ferry_reference ready;
     ferry_graph graph;
@@ -95,6 +98,8 @@ static ferry_status see_index(neighbors_job *job)
                                job->o->search.index));
     if (!job->o->search.metric) job->search.metric = metric;
     job->sizes.stored = true;
+    FERRY_TRY(ferry_index_code_bytes(&job->sizes.codes, world, job->o->search.index));
+    FERRY_TRY(ferry_agree(world, search_check_codes(&job->search, job->sizes.codes, job->o->search.index)));
     return ferry_agree(world, ask_index(job));
 }
 
@@ -228,6 +233,55 @@ static ferry_status recognize(neighbors_job *job)
     return FERRY_OK;
 }
 
+/* Local. Its filters, which are one text of lines. */
+static ferry_status split_where(neighbors_job *job, ferry_population_options *options)
+{
+    char *at = job->ready.index.where;
+    int lines = 1;
+    if (!at || !*at) return FERRY_OK;
+    for (const char *c = at; *c; c++) lines += *c == '\n';
+    FERRY_TRY(ferry_alloc(&job->behind_where, lines));
+    for (char *end; at; at = end) {
+        end = strchr(at, '\n');
+        if (end) *end++ = '\0';
+        job->behind_where[options->filters++] = at;
+    }
+    options->where = job->behind_where;
+    return FERRY_OK;
+}
+
+/* Local. */
+static ferry_status check_behind(const neighbors_job *job)
+{
+    const ferry_index *index = &job->ready.index;
+    if (job->behind.cells == index->cells && job->behind.dim == index->quantizer.dim) return FERRY_OK;
+    return ferry_fail(FERRY_E_FILE,
+                      "%s was made of %lld cells of %d columns, but %s has %lld of %d now: make the index again with "
+                      "'cellferry index', or bring the file back",
+                      index->path, (long long)index->cells, index->quantizer.dim, index->input,
+                      (long long)job->behind.cells, job->behind.dim);
+}
+
+/* Collective. The vectors behind codes are in the file that the index was made of. */
+static ferry_status open_behind(neighbors_job *job)
+{
+    const ferry_world *world = &job->program->world;
+    const ferry_index *index = &job->ready.index;
+    if (!index->codes.bytes) return FERRY_OK;
+    ferry_population_options options = {.path = index->input, .rep = index->rep, .dims = index->dims};
+    ferry_status status = index->input ? split_where(job, &options)
+                                       : ferry_fail(FERRY_E_FILE,
+                                                    "%s holds codes, but not which file they were made of: make "
+                                                    "it again with 'cellferry index'",
+                                                    index->path);
+    FERRY_TRY(ferry_agree(world, status));
+    FERRY_TRY(ferry_population_open(&job->behind, world, &options));
+    FERRY_TRY(ferry_agree(world, check_behind(job)));
+    ferry_points_of(&job->behind_points, &job->behind);
+    job->ready.points = &job->behind_points;
+    return FERRY_OK;
+}
+
 /* Collective. */
 static ferry_status search(neighbors_job *job)
 {
@@ -237,6 +291,7 @@ static ferry_status search(neighbors_job *job)
     if (job->reference.file) ferry_points_of(&reference, &job->reference);
     const ferry_points *points = job->sizes.stored ? NULL : job->reference.file ? &reference : &query;
     FERRY_TRY(ferry_reference_open(&job->ready, world, points, job->o->search.index, &job->search, &job->plan));
+    FERRY_TRY(open_behind(job));
     FERRY_TRY(recognize(job));
     FERRY_TRY(ferry_neighbors(&job->graph, &job->report, world, job->one_set ? NULL : &query, &job->ready, &job->search,
                               &job->plan));
@@ -418,6 +473,8 @@ static ferry_status run_neighbors(cli_program *program, const void *options)
     ferry_output_discard(&job.output);
     ferry_graph_close(&job.graph);
     ferry_reference_close(&job.ready, &program->world);
+    ferry_population_close(&job.behind);
+    free(job.behind_where);
     ferry_population_close(&job.reference);
     ferry_population_close(&job.query);
     free(job.where[0]);

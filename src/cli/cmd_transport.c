@@ -59,8 +59,10 @@ static ferry_status choose_layout(transport_job *job)
                              .passes = statistics_passes(job),
                              .iterations = job->solver.max_iterations,
                              .base = ferry_max(&job->program->world, ferry_usage_now().pss)};
-    return ferry_agree(&job->program->world, ferry_layout_choose(&job->layout, &work, &machine, job->grid_rows,
-                                                                 job->grid_cols, job->o->common.batch));
+    FERRY_TRY(ferry_agree(&job->program->world, ferry_layout_choose(&job->layout, &work, &machine, job->grid_rows,
+                                                                    job->grid_cols, job->o->common.batch)));
+    job->cost_options.panels = job->layout.panels;
+    return FERRY_OK;
 }
 
 /* Collective. What --plan prints beside the phases: what the filters keep, and rows that could not be used. */

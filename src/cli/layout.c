@@ -61,6 +61,7 @@ void layout_record(json *out, const ferry_layout *layout, const ferry_machine *m
     json_count(out, "grid_rows", layout->grid_rows);
     json_count(out, "grid_cols", layout->grid_cols);
     json_count(out, "batch", layout->batch);
+    json_count(out, "panels", layout->panels);
     json_count(out, "bytes", layout->bytes);
     json_begin(out, "phases", '[');
     for (int i = 0; i < layout->phases; i++) {

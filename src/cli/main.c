@@ -11,17 +11,9 @@
 #include <time.h>
 #include <unistd.h>
 
-static const cli_command *const commands[] = {&command_transport,
-                                              &command_sparsify,
-                                              &command_push,
-                                              &command_pull,
-                                              &command_transition,
-                                              &command_index,
-                                              &command_neighbors,
-                                              &command_map,
-                                              &command_info,
-                                              &command_plot,
-                                              NULL};
+static const cli_command *const commands[] = {&command_transport,  &command_sparsify, &command_push,      &command_pull,
+                                              &command_transition, &command_index,    &command_neighbors, &command_map,
+                                              &command_info,       &command_plot,     &command_bench,     NULL};
 
 double now_seconds(void)
 {

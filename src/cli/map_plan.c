@@ -107,14 +107,15 @@ static void keep_search(ferry_neighbors_plan *plan)
 }
 
 /* Local. base: bytes per rank before any work, with what is held already. */
-static ferry_status plan_search(map_job *job, int64_t base, int64_t lists)
+static ferry_status plan_search(map_job *job, int64_t base, int64_t lists, int codes)
 {
     ferry_neighbors_sizes sizes = {.queries = job->query.cells,
                                    .reference = job->reference->cells,
                                    .dim = job->o->joint ? (int)job->o->components : job->query.dim,
                                    .self = job->self,
                                    .stored = job->o->search.index != NULL,
-                                   .lists = lists};
+                                   .lists = lists,
+                                   .codes = codes};
     if (job->o->joint && !sizes.dim) sizes.dim = 50;
     sizes_of_machine(&sizes, job->program, base);
     FERRY_TRY(ferry_neighbors_layout(&job->plan, &sizes, &job->search));
@@ -124,6 +125,7 @@ static ferry_status plan_search(map_job *job, int64_t base, int64_t lists)
     sizes.reference = job->query.cells;
     sizes.stored = false;
     sizes.lists = 0;
+    sizes.codes = 0;
     FERRY_TRY(ferry_neighbors_layout(&job->back, &sizes, &job->search));
     keep_search(&job->back);
     if (job->back.bytes > job->plan.bytes) job->plan.bytes = job->back.bytes;
@@ -249,7 +251,7 @@ static ferry_status check_layer(const map_job *job)
 }
 
 /* Local. */
-static ferry_status settle(map_job *job, int64_t base, int64_t lists)
+static ferry_status settle(map_job *job, int64_t base, int64_t lists, int codes)
 {
     const int ranks = machine_of(job->program).ranks;
     const int64_t held = held_bytes(job, ranks) - held_bytes(job, job->world->size);
@@ -257,7 +259,7 @@ static ferry_status settle(map_job *job, int64_t base, int64_t lists)
     if (job->o->neighbors)
         plan_given(job, base);
     else
-        FERRY_TRY(plan_search(job, base, lists));
+        FERRY_TRY(plan_search(job, base, lists, codes));
     int64_t graphs = job->plan.graph;
     const int64_t other = job->plan.graph_held ? ferry_graph_bytes(job->reference->cells, job->search.k, ranks)
                                                : ferry_graph_least(job->reference->cells, job->search.k, ranks);
@@ -278,14 +280,16 @@ ferry_status map_settle(map_job *job)
 {
     const ferry_world *world = job->world;
     int64_t rows = 0, lists = 0;
-    int dim = job->query.dim;
+    int dim = job->query.dim, codes = 0;
     ferry_search_metric metric = job->search.metric;
     if (job->o->search.index) {
         FERRY_TRY(ferry_index_peek(&rows, &lists, &dim, &metric, world, job->o->search.index));
         if (!job->o->search.metric) job->search.metric = metric;
+        FERRY_TRY(ferry_index_code_bytes(&codes, world, job->o->search.index));
+        FERRY_TRY(ferry_agree(world, search_check_codes(&job->search, codes, job->o->search.index)));
     }
     const int64_t base = ferry_max(world, ferry_usage_now().pss);
-    FERRY_TRY(ferry_agree(world, settle(job, base, lists)));
+    FERRY_TRY(ferry_agree(world, settle(job, base, lists, codes)));
     neighbors_plan_record(&job->program->figures, &job->plan, job->program);
     return FERRY_OK;
 }

@@ -162,6 +162,7 @@ static ferry_status search(map_job *job)
     ferry_reference side;
     FERRY_TRY(open_points(job));
     FERRY_TRY(ferry_reference_open(&side, job->world, &job->points[1], index, &job->search, &job->plan));
+    side.points = &job->points[1];
     ferry_status status = search_reference(job, &side);
     ferry_reference_close(&side, job->world);
     if (status != FERRY_OK || job->self || !job->two_hops) return status;

@@ -34,6 +34,9 @@ static ferry_status check_rules(const search_options *o)
     }
     if (o->index && o->lists)
         return ferry_fail(FERRY_E_ARG, "--lists: %s has its lists already; leave one of them out", o->index);
+    if (o->rerank && !o->index)
+        return ferry_fail(FERRY_E_ARG, "--rerank %lld is for an --index that was made with --codes",
+                          (long long)o->rerank);
     FERRY_TRY(check_share("recall", o->recall));
     return check_share("reach", o->reach);
 }
@@ -56,12 +59,28 @@ ferry_status search_check(ferry_neighbors_options *out, const search_options *o,
                                      .lists = o->lists,
                                      .probes = o->probes,
                                      .reach = isnan(o->reach) ? 0 : o->reach,
+                                     .rerank = o->rerank,
                                      .memory = program->memory,
                                      .folder = o->spill,
                                      .batch = program->common->batch,
                                      .seed = (uint64_t)program->common->seed,
                                      .threads = program->threads,
                                      .kernels = program->kernels};
+    return FERRY_OK;
+}
+
+ferry_status search_check_codes(const ferry_neighbors_options *o, int codes, const char *index)
+{
+    const char *rule = o->exact ? "--exact" : "--reach";
+    if (codes && (o->exact || o->reach > 0))
+        return ferry_fail(
+            FERRY_E_ARG,
+            "%s: %s holds codes of %d bytes, which cannot say what is left out: give --recall or --probes, "
+            "or make an index of whole vectors with 'cellferry index' without --codes",
+            rule, index, codes);
+    if (!codes && o->rerank)
+        return ferry_fail(FERRY_E_ARG, "--rerank %lld: %s holds whole vectors and needs none; leave it out",
+                          (long long)o->rerank, index);
     return FERRY_OK;
 }
 

@@ -8,7 +8,7 @@ typedef struct search_options {
     const char *metric, *index, *spill;
     bool exact;
     double recall, reach;
-    int64_t lists, probes;
+    int64_t lists, probes, rerank;
 } search_options;
 
 typedef struct sides_options {
@@ -86,6 +86,15 @@ typedef struct sides_options {
          "(none)",                                                                                                     \
          NULL,                                                                                                         \
          "search the cells of a stored index (cellferry index) instead of a REFERENCE"},                               \
+        {"rerank",                                                                                                     \
+         0,                                                                                                            \
+         OPTION_COUNT,                                                                                                 \
+         "N",                                                                                                          \
+         SEARCH_AT(at, rerank),                                                                                        \
+         "(10)",                                                                                                       \
+         "candidates",                                                                                                 \
+         "with an --index of --codes: so many candidates for each neighbour are compared by their own vectors, which " \
+         "are read from the reference's file, here and there in it: for an index that must be small, and fast disks"}, \
         SPILL_ROW(at)
 
 #define SIDE_AT(at, side, field) ((at) + offsetof(sides_options, side) + offsetof(side_options, field))
@@ -158,6 +167,8 @@ bool sides_are_one(const sides_options *o, int inputs);
 /* Local. Both populations' options; one side: only the query's. where [2]: free each with free(). */
 ferry_status sides_join(ferry_population_options *query, ferry_population_options *reference, const char **where[2],
                         const sides_options *o, const char *query_path, const char *reference_path);
+/* Local. Whether the search goes with the index: codes, bytes of its codes (0: whole vectors). */
+ferry_status search_check_codes(const ferry_neighbors_options *options, int codes, const char *index);
 /* Local. FERRY_E_FILE naming both when the widths differ. */
 ferry_status sides_agree(const ferry_population *query, const ferry_population *reference);
 #endif

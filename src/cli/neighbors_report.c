@@ -113,6 +113,11 @@ void neighbors_record(json *out, const ferry_neighbors_report *report)
     if (report->rule == FERRY_VISIT_REACH) json_number(out, "reach", report->reach);
     if (report->rule == FERRY_VISIT_PROBES) json_count(out, "probes", report->probes);
     if (report->recall.sample > 0) record_recall(out, &report->recall);
+    if (report->codes) {
+        json_count(out, "codes", report->codes);
+        json_count(out, "rerank", report->rerank);
+        if (report->ceiling == report->ceiling) json_number(out, "recall_ceiling", report->ceiling);
+    }
     json_count(out, "queries", counts->queries);
     json_number(out, "lists_per_query", (double)counts->lists / queries);
     json_number(out, "pairs_per_query", (double)counts->pairs / queries);
@@ -125,14 +130,15 @@ void neighbors_record(json *out, const ferry_neighbors_report *report)
 
 static void print_setting(const ferry_neighbors_report *report)
 {
+    const long long lists = (long long)report->lists;
     if (report->rule == FERRY_VISIT_EXACT)
-        printf("search   exact");
+        printf("search   exact, %lld lists", lists);
     else if (report->rule == FERRY_VISIT_REACH)
-        printf("search   lists within %.3g of the k-th distance", report->reach);
+        printf("search   lists within %.3g of the k-th distance, of %lld", report->reach, lists);
     else
-        printf("search   the nearest %lld lists", (long long)report->probes);
+        printf("search   the nearest %lld of %lld lists", (long long)report->probes, lists);
     const double queries = report->counts.queries > 0 ? (double)report->counts.queries : 1;
-    printf(" of %lld: %.4g lists and %.4g distances a query, %.3g core-microseconds\n", (long long)report->lists,
+    printf(": a query visits %.4g lists and %.4g cells, %.3g core-microseconds\n",
            (double)report->counts.lists / queries, (double)report->counts.pairs / queries,
            1e6 * report->search_cpu_seconds / queries);
 }
@@ -141,9 +147,15 @@ void neighbors_print(const ferry_neighbors_report *report, const ferry_neighbors
 {
     const ferry_recall *recall = &report->recall;
     print_setting(report);
+    if (report->codes)
+        printf("codes    of %d bytes; the vectors of %lld candidates a query read from the reference's file\n",
+               report->codes, (long long)(report->rerank * options->k));
     if (options->exact || recall->sample == 0) return;
     printf("recall   %.4f, measured on %lld queries; 1 %% of them below %.3f, 5 %% below %.3f, 10 %% below %.3f\n",
            recall->mean, (long long)recall->sample, recall->quantile[0], recall->quantile[1], recall->quantile[2]);
+    if (report->codes && report->ceiling == report->ceiling)
+        printf("ceiling  %.4f is what these codes and --rerank %lld reach with more lists\n", report->ceiling,
+               (long long)report->rerank);
 }
 
 /* --- names in row blocks --- */

@@ -29,5 +29,5 @@ ferry_status program_settle(cli_program *program);
 ferry_status output_check(const cli_program *program);
 
 extern const cli_command command_transport, command_sparsify, command_push, command_pull, command_transition,
-    command_info, command_plot, command_index, command_neighbors, command_map;
+    command_info, command_plot, command_bench, command_index, command_neighbors, command_map;
 #endif

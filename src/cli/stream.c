@@ -46,6 +46,7 @@ ferry_status stream_settle(stream *s, const stream_needs *needs)
                              .base = ferry_max(world, ferry_usage_now().pss)};
     FERRY_TRY(ferry_agree(world, ferry_layout_choose(&s->layout, &work, &machine, 0, 0, program->common->batch)));
     /* what is fixed is part of the room: the library takes it from there */
+    s->plan.cost.panels = s->layout.panels;
     s->room = s->layout.room < MOST_ROOM ? s->layout.room : MOST_ROOM;
     layout_record(&program->figures, &s->layout, &machine);
     watch_stage("passes");

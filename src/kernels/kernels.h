@@ -13,6 +13,8 @@
 #include <stdbool.h>
 FERRY_BEGIN
 
+#define FERRY_PANELS_AT_ONCE 8
+
 typedef enum ferry_tile_kind {
     FERRY_TILE_LINEAR = 0,  /* squared Euclidean, dot, cosine, correlation, Spearman: one GEMM */
     FERRY_TILE_EUCLIDEAN_P, /* |x - y|_2^p through the GEMM: x2 + y2 - 2 <x, y>, clamped at 0 */
@@ -50,6 +52,10 @@ typedef struct ferry_kernels {
     /* plan [units][24][32] = 2^s, sums [24] = row sums over these units (float32 in the lanes of a unit run, added in
        fixed order, then float64). The hot call: exponents never leave registers for linear costs. */
     void (*plan)(float *plan, double *sums, const ferry_tile *tile);
+    /* `plan` of several panels, at most FERRY_PANELS_AT_ONCE, against the same columns: tile [panels] differ in x,
+       alpha and x2 alone; plan[g] and sums[g] are as `plan` of tile[g] gives them, bit by bit. Every unit of y serves
+       all panels while it is in cache: for wide cells, whose y would come from memory for each of them. */
+    void (*plans)(float *const *plan, double *const *sums, const ferry_tile *tile, int panels);
     /* p = 2^s in place, sums [24] as above */
     void (*exponentials)(float *s, double *sums, int64_t units);
     /* c [units * 32] += sum over the 24 rows of q_i plan_ij: float32 over the rows in order, then one float64 addition

@@ -168,6 +168,10 @@ static void plan_of(float *plan, double *sums, const ferry_tile *tile)
     }
     add_lanes(sums, &lanes);
 }
+static void plans(float *const *plan, double *const *sums, const ferry_tile *tile, int panels)
+{
+    for (int g = 0; g < panels; g++) plan_of(plan[g], sums[g], &tile[g]);
+}
 static void exponentials(float *s, double *sums, int64_t units)
 {
     row_lanes lanes = {0};
@@ -262,6 +266,7 @@ const ferry_kernels ferry_kernels_generic = {
     .pack_columns = pack_columns,
     .scores = scores,
     .plan = plan_of,
+    .plans = plans,
     .exponentials = exponentials,
     .column_sums = column_sums,
     .part_sums = part_sums,

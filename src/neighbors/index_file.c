@@ -18,18 +18,20 @@
 
 typedef struct header {
     int64_t rows, lists, supers, dim, exact, metric;
+    int64_t codes; /* bytes of a row's code; 0: whole vectors */
 } header;
 
-static ferry_status check_kind(ferry_stored *stored, const char *path)
+static ferry_status check_kind(bool *codes, ferry_stored *stored, const char *path)
 {
     FERRY_AUTO char *kind = NULL;
     double version = 0;
     if (ferry_stored_attribute_text(&kind, stored, "/", "kind") != FERRY_OK || strcmp(kind, "cellferry index") != 0)
         return ferry_fail(FERRY_E_FILE, "%s is no index: make one with 'cellferry index REFERENCE -o INDEX.h5'", path);
     FERRY_TRY(ferry_stored_attribute_number(&version, stored, "/", "version"));
-    if (version != 1)
-        return ferry_fail(FERRY_E_FILE, "%s is an index of version %g, this program reads version 1; " REMAKE, path,
-                          version);
+    if (version != 1 && version != 2)
+        return ferry_fail(FERRY_E_FILE, "%s is an index of version %g, this program reads versions 1 and 2; " REMAKE,
+                          path, version);
+    *codes = version == 2;
     return FERRY_OK;
 }
 
@@ -70,12 +72,14 @@ static ferry_status check_shape(ferry_stored *stored, const char *path, const ch
 static ferry_status read_header(header *h, ferry_stored *stored, const char *path)
 {
     int64_t columns;
-    FERRY_TRY(check_kind(stored, path));
+    bool codes = false;
+    FERRY_TRY(check_kind(&codes, stored, path));
     FERRY_TRY(read_metric(h, stored, path));
     FERRY_TRY(read_count(&h->rows, stored, path, "rows", 1, (int64_t)UINT32_MAX - 1));
     FERRY_TRY(read_count(&h->lists, stored, path, "lists", 1, INT32_MAX));
     FERRY_TRY(read_count(&h->dim, stored, path, "dim", 1, 1 << 20));
     FERRY_TRY(read_count(&h->exact, stored, path, "exact", 0, 1));
+    if (codes) FERRY_TRY(read_count(&h->codes, stored, path, "codes", 1, h->dim));
     FERRY_TRY(ferry_stored_shape(&h->supers, &columns, stored, "supers"));
     const struct {
         const char *name;
@@ -86,9 +90,10 @@ static ferry_status read_header(header *h, ferry_stored *stored, const char *pat
                   {"children", h->supers + 1, 1},
                   {"first", h->lists + 1, 1},
                   {"radius", h->lists, 1},
-                  {"rows/values", h->rows, h->dim},
+                  {codes ? "rows/code" : "rows/values", h->rows, codes ? h->codes : h->dim},
                   {"rows/cell", h->rows, 1},
-                  {"rows/distance", h->rows, 1}};
+                  {"rows/distance", h->rows, 1},
+                  {codes ? "book" : "mean", codes ? FERRY_WORDS : h->dim, codes ? h->dim : 1}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         FERRY_TRY(check_shape(stored, path, shapes[i].name, shapes[i].rows, shapes[i].columns));
     return FERRY_OK;
@@ -116,6 +121,15 @@ ferry_status ferry_index_peek(int64_t *rows, int64_t *lists, int *dim, ferry_sea
     return FERRY_OK;
 }
 
+ferry_status ferry_index_code_bytes(int *bytes, const ferry_world *world, const char *path)
+{
+    header h = {0};
+    FERRY_TRY(ferry_agree(world, world->rank == 0 ? peek(&h, path) : FERRY_OK));
+    ferry_broadcast(world, &h, sizeof h, 0);
+    *bytes = (int)h.codes;
+    return FERRY_OK;
+}
+
 ferry_status ferry_index_names(ferry_names *out, const char *path, int64_t first, int64_t count)
 {
     ferry_stored *stored = NULL;
@@ -129,7 +143,7 @@ ferry_status ferry_index_names(ferry_names *out, const char *path, int64_t first
 /* ---- numbers of the quantizer and the lists ---- */
 
 typedef struct numbers {
-    float *mean, *centroid, *super, *radius;
+    float *mean, *centroid, *super, *radius, *book;
     int64_t *child, *first;
 } numbers;
 
@@ -139,6 +153,7 @@ static void free_numbers(numbers *n)
     free(n->centroid);
     free(n->super);
     free(n->radius);
+    free(n->book);
     free(n->child);
     free(n->first);
 }
@@ -193,12 +208,13 @@ static ferry_status read_numbers(numbers *n, const header *h, ferry_stored *stor
     FERRY_TRY(read_starts(&n->child, stored, path, "children", h->supers, h->lists));
     FERRY_TRY(read_starts(&n->first, stored, path, "first", h->lists, h->rows));
     FERRY_TRY(read_floats(&n->radius, stored, path, "radius", h->lists, 1, true));
+    if (h->codes) FERRY_TRY(read_floats(&n->book, stored, path, "book", FERRY_WORDS, h->dim, false));
     return check_radius(n, h, path);
 }
 
 /* ---- rows ---- */
 
-/* The rows of an open index; every rank has the file open. */
+/* The rows of an open index, or their codes; every rank has the file open. */
 typedef struct rows {
     ferry_plain value, cell, distance;
     int64_t rows, dim;
@@ -217,7 +233,10 @@ static ferry_status open_rows(rows *it, const header *h, ferry_stored *stored)
 {
     it->rows = h->rows;
     it->dim = h->dim;
-    FERRY_TRY(ferry_plain_open(&it->value, stored, "rows/values", FERRY_F32, h->rows, h->dim));
+    if (h->codes)
+        FERRY_TRY(ferry_plain_open(&it->value, stored, "rows/code", FERRY_UINT8, h->rows, h->codes));
+    else
+        FERRY_TRY(ferry_plain_open(&it->value, stored, "rows/values", FERRY_F32, h->rows, h->dim));
     FERRY_TRY(ferry_plain_open(&it->cell, stored, "rows/cell", FERRY_INT64, h->rows, 0));
     return ferry_plain_open(&it->distance, stored, "rows/distance", FERRY_F32, h->rows, 0);
 }
@@ -323,6 +342,78 @@ static ferry_status load(ferry_index *out, const ferry_world *world, const rows 
     return FERRY_OK;
 }
 
+/* ---- codes ---- */
+
+static int64_t aligned(int64_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
+
+/* Collective. Room for them, once per node. */
+static ferry_status open_codes(ferry_codes *codes, const header *h, const ferry_world *world)
+{
+    const int64_t code = aligned(h->rows * h->codes), own = aligned(h->rows * (int64_t)sizeof *codes->own);
+    FERRY_TRY(ferry_world_open(&codes->node, world->node));
+    ferry_status status = ferry_window_open(&codes->window, &codes->node,
+                                            (size_t)(code + own + h->rows * (int64_t)sizeof *codes->cell + 64));
+    status = ferry_agree(world, status);
+    if (status != FERRY_OK) {
+        ferry_window_close(&codes->window);
+        ferry_world_close(&codes->node);
+        return status;
+    }
+    char *base = (char *)codes->window.base + (-(uintptr_t)codes->window.base & 63);
+    codes->rows = h->rows;
+    codes->code = (const uint8_t *)base;
+    codes->own = (const float *)(const void *)(base + code);
+    codes->cell = (const uint32_t *)(const void *)(base + code + own);
+    return FERRY_OK;
+}
+
+/* Local. This rank's share of its node's rows. */
+static ferry_status load_codes(ferry_index *out, const rows *it)
+{
+    const ferry_codes *codes = &out->codes;
+    const int64_t rank = codes->node.rank, size = codes->node.size;
+    const int64_t begin = codes->rows * rank / size, end = codes->rows * (rank + 1) / size;
+    uint8_t *code = (uint8_t *)(uintptr_t)codes->code;
+    float *own = (float *)(uintptr_t)codes->own;
+    uint32_t *cell = (uint32_t *)(uintptr_t)codes->cell;
+    int64_t list = begin < end ? ferry_lists_of_row(&out->lists, begin) : 0;
+    for (int64_t at = begin; at < end; at += READ_ROWS) {
+        const int64_t n = end - at < READ_ROWS ? end - at : READ_ROWS;
+        FERRY_TRY(ferry_plain_read(code + at * codes->bytes, &it->value, at, n));
+        FERRY_TRY(read_cells(cell + at, it, at, n));
+        for (int64_t i = at; i < at + n; i++) {
+            while (i >= out->lists.first[list + 1]) list++;
+            own[i] = ferry_codes_own(codes, &out->quantizer, code + i * codes->bytes, list);
+        }
+    }
+    return FERRY_OK;
+}
+
+/* Collective. */
+static ferry_status hold_codes(ferry_index *out, const header *h, const ferry_world *world, const rows *it)
+{
+    FERRY_TRY(open_codes(&out->codes, h, world));
+    FERRY_TRY(ferry_agree(world, load_codes(out, it)));
+    ferry_window_sync(&out->codes.window, &out->codes.node);
+    ferry_progress(world, "reading the index", out->codes.rows, out->codes.rows, "cells", NULL);
+    return FERRY_OK;
+}
+
+/* Collective. The book of rank 0 to all. */
+static ferry_status share_book(ferry_index *out, const header *h, const ferry_world *world, const float *book)
+{
+    const int64_t count = FERRY_WORDS * h->dim;
+    out->codes.bytes = (int)h->codes;
+    out->codes.dim = (int)h->dim;
+    FERRY_TRY(ferry_agree(world, ferry_alloc(&out->codes.book, count)));
+    if (world->rank == 0) memcpy(out->codes.book, book, (size_t)count * sizeof *book);
+    ferry_broadcast(world, out->codes.book, (size_t)count * sizeof *book, 0);
+    return FERRY_OK;
+}
+
 /* ---- where it came from ---- */
 
 static ferry_status copy_text(char **out, const char *text)
@@ -423,6 +514,7 @@ static ferry_status open_head(ferry_index *out, header *h, numbers *n, const fer
     FERRY_TRY(share_head(out, h, n, world));
     FERRY_TRY(ferry_quantizer_of(&out->quantizer, world, (int)h->dim, h->lists, h->supers, n->mean, n->centroid,
                                  n->super, n->child, (ferry_search_metric)h->metric, kernels));
+    if (h->codes) FERRY_TRY(share_book(out, h, world, n->book));
     if (!n->first) return FERRY_E_MEM;                                                  /* cannot be: agreed */
     for (int64_t i = 0; i < h->lists; i++) n->first[i] = n->first[i + 1] - n->first[i]; /* sizes of the lists */
     return ferry_lists_head(&out->lists, world, &out->quantizer, n->first, n->radius, h->exact != 0);
@@ -445,11 +537,11 @@ static ferry_status open_body(ferry_index *out, const header *h, const ferry_wor
 {
     rows *it = NULL;
     ferry_status status = ferry_agree(world, new_rows(&it, h, out->path));
-    if (status == FERRY_OK && !options->held) {
+    if (status == FERRY_OK && !h->codes && !options->held) {
         const ferry_lists_source source = {read_image, close_rows, it, 8 + 4 * (size_t)h->dim};
         return ferry_agree(world, ferry_lists_cached(&out->lists, &source, options->memory));
     }
-    if (status == FERRY_OK) status = load(out, world, it, options);
+    if (status == FERRY_OK) status = h->codes ? hold_codes(out, h, world, it) : load(out, world, it, options);
     if (it) close_rows(it);
     return status;
 }
@@ -470,6 +562,7 @@ ferry_status ferry_index_open(ferry_index *out, const ferry_world *world, const 
 
 void ferry_index_close(ferry_index *index, const ferry_world *world)
 {
+    ferry_codes_close(&index->codes);
     ferry_lists_close(&index->lists, world);
     ferry_quantizer_close(&index->quantizer, world);
     free(index->path);

@@ -13,13 +13,13 @@ static int64_t share(int64_t rows, const ferry_world *world, int part)
 
 /* ---- head ---- */
 
-static ferry_status write_attributes(ferry_output *output, const ferry_lists *lists)
+static ferry_status write_attributes(ferry_output *output, const ferry_lists *lists, const ferry_codes *codes)
 {
     const ferry_quantizer *q = lists->quantizer;
     const struct {
         const char *name;
         double value;
-    } numbers[] = {{"version", 1},
+    } numbers[] = {{"version", codes ? 2 : 1},
                    {"dim", q->dim},
                    {"exact", lists->exact},
                    {"rows", (double)lists->rows},
@@ -28,6 +28,7 @@ static ferry_status write_attributes(ferry_output *output, const ferry_lists *li
     FERRY_TRY(ferry_output_attribute_text(output, "", "metric", q->metric == FERRY_COSINE ? "cosine" : "euclidean"));
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         FERRY_TRY(ferry_output_attribute_number(output, "", numbers[i].name, numbers[i].value));
+    if (codes) FERRY_TRY(ferry_output_attribute_number(output, "", "codes", codes->bytes));
     return FERRY_OK;
 }
 
@@ -42,11 +43,13 @@ static ferry_status write_shared(ferry_output *output, const ferry_world *world,
                               (const char *)values + (size_t)first * width);
 }
 
-static ferry_status write_head(ferry_output *output, const ferry_world *world, const ferry_lists *lists)
+static ferry_status write_head(ferry_output *output, const ferry_world *world, const ferry_lists *lists,
+                               const ferry_codes *codes)
 {
     const ferry_quantizer *q = lists->quantizer;
     const int64_t supers = q->super.count;
-    FERRY_TRY(write_attributes(output, lists));
+    FERRY_TRY(write_attributes(output, lists, codes));
+    if (codes) FERRY_TRY(write_shared(output, world, "book", FERRY_F32, FERRY_WORDS, codes->dim, codes->book));
     FERRY_TRY(write_shared(output, world, "mean", FERRY_F32, q->dim, 0, q->mean));
     FERRY_TRY(write_shared(output, world, "centroids", FERRY_F32, lists->lists, q->dim, q->list.centre));
     FERRY_TRY(write_shared(output, world, "supers", FERRY_F32, supers, q->dim, q->super.centre));
@@ -60,11 +63,20 @@ static ferry_status write_head(ferry_output *output, const ferry_world *world, c
 typedef struct pass {
     float *values, *distance;
     int64_t *cell;
-    uint64_t fingerprint; /* of the rows that went through it */
+    uint64_t fingerprint;   /* of the rows that went through it */
+    ferry_encoder *encoder; /* NULL: the rows themselves are written */
+    uint8_t *code;
+    int bytes, threads;
 } pass;
 
-static ferry_status open_pass(pass *p, int64_t batch, int dim)
+static ferry_status open_pass(pass *p, const ferry_quantizer *q, const ferry_codes *codes, int64_t batch)
 {
+    const int dim = q->dim;
+    if (codes) {
+        p->bytes = codes->bytes;
+        FERRY_TRY(ferry_encoder_open(&p->encoder, codes, q));
+        FERRY_TRY(ferry_alloc(&p->code, batch * codes->bytes));
+    }
     FERRY_TRY(ferry_alloc(&p->values, batch * dim));
     FERRY_TRY(ferry_alloc(&p->distance, batch));
     return ferry_alloc(&p->cell, batch);
@@ -75,6 +87,8 @@ static void close_pass(pass *p)
     free(p->values);
     free(p->distance);
     free(p->cell);
+    free(p->code);
+    ferry_encoder_close(&p->encoder);
 }
 
 /* What of a part lies in rows first ... first + count, to its place in the pass. */
@@ -108,14 +122,17 @@ static ferry_status gather(pass *p, const ferry_lists *lists, int64_t first, int
             FERRY_TRY(status);
         }
     }
-    return FERRY_OK;
+    return p->encoder ? ferry_encode(p->code, p->encoder, lists, p->values, first, count, p->threads) : FERRY_OK;
 }
 
 static ferry_status write_pass(ferry_output *output, const ferry_world *world, const ferry_lists *lists, pass *p,
                                int64_t first, int64_t count)
 {
     FERRY_TRY(ferry_agree(world, gather(p, lists, first, count)));
-    FERRY_TRY(ferry_output_rows(output, "rows/values", first, count, p->values));
+    if (p->encoder)
+        FERRY_TRY(ferry_output_rows(output, "rows/code", first, count, p->code));
+    else
+        FERRY_TRY(ferry_output_rows(output, "rows/values", first, count, p->values));
     FERRY_TRY(ferry_output_rows(output, "rows/cell", first, count, p->cell));
     return ferry_output_rows(output, "rows/distance", first, count, p->distance);
 }
@@ -126,7 +143,10 @@ static ferry_status write_rows(ferry_output *output, const ferry_world *world, c
     const int64_t begin = share(lists->rows, world, world->rank), end = share(lists->rows, world, world->rank + 1);
     const int64_t passes = ferry_max(world, (end - begin + batch - 1) / batch);
     FERRY_TRY(ferry_output_group(output, "rows", "dict", "0.1.0"));
-    FERRY_TRY(ferry_output_create(output, "rows/values", FERRY_F32, lists->rows, lists->quantizer->dim));
+    if (p->encoder)
+        FERRY_TRY(ferry_output_create(output, "rows/code", FERRY_UINT8, lists->rows, p->bytes));
+    else
+        FERRY_TRY(ferry_output_create(output, "rows/values", FERRY_F32, lists->rows, lists->quantizer->dim));
     FERRY_TRY(ferry_output_create(output, "rows/cell", FERRY_INT64, lists->rows, 0));
     FERRY_TRY(ferry_output_create(output, "rows/distance", FERRY_F32, lists->rows, 0));
     for (int64_t k = 0; k < passes; k++) {
@@ -137,19 +157,25 @@ static ferry_status write_rows(ferry_output *output, const ferry_world *world, c
     return FERRY_OK;
 }
 
-ferry_status ferry_index_write(uint64_t *fingerprint, ferry_output *output, const ferry_world *world,
-                               const ferry_lists *lists, int64_t batch)
+ferry_status ferry_index_write_codes(uint64_t *fingerprint, ferry_output *output, const ferry_world *world,
+                                     const ferry_lists *lists, const ferry_codes *codes, int64_t batch, int threads)
 {
-    pass p = {0};
+    pass p = {.threads = threads};
     const int64_t most = (lists->rows + world->size - 1) / world->size;
     if (batch > most) batch = most;
     if (batch < 1) batch = 1;
-    FERRY_TRY(write_head(output, world, lists));
-    ferry_status status = ferry_agree(world, open_pass(&p, batch, lists->quantizer->dim));
+    FERRY_TRY(write_head(output, world, lists, codes));
+    ferry_status status = ferry_agree(world, open_pass(&p, lists->quantizer, codes, batch));
     if (status == FERRY_OK) status = write_rows(output, world, lists, &p, batch);
     close_pass(&p);
     *fingerprint = (uint64_t)ferry_total(world, (int64_t)p.fingerprint);
     return status;
+}
+
+ferry_status ferry_index_write(uint64_t *fingerprint, ferry_output *output, const ferry_world *world,
+                               const ferry_lists *lists, int64_t batch)
+{
+    return ferry_index_write_codes(fingerprint, output, world, lists, NULL, batch, 1);
 }
 
 /* ---- input ---- */

@@ -264,9 +264,9 @@ void ferry_cache_traffic(ferry_lists_cache *cache, int64_t *read, int64_t *found
 
 void ferry_lists_cache_set(const ferry_lists *lists, int64_t bytes)
 {
-    ferry_lists_cache *cache = lists->store->cache;
+    ferry_lists_cache *cache = lists->held || !lists->store ? NULL : lists->store->cache;
     char *none;
-    if (lists->held || !cache) return;
+    if (!cache) return;
     pthread_mutex_lock(&cache->guard);
     cache->most = (size_t)(bytes > 0 ? bytes : 0);
     make_room(&none, cache, 0);

@@ -62,6 +62,12 @@ static ferry_status open_stored(ferry_index *out, const ferry_world *world, cons
     if (out->quantizer.metric != options->metric)
         return ferry_fail(FERRY_E_ARG, "%s is an index for --metric %s; give that, or leave --metric out", path,
                           out->quantizer.metric == FERRY_COSINE ? "cosine" : "euclidean");
+    if (options->exact && out->codes.bytes)
+        return ferry_fail(
+            FERRY_E_ARG,
+            "%s holds codes of %d bytes, which prove nothing: leave --exact out, or make an index of whole "
+            "vectors (cellferry index without --codes)",
+            path, out->codes.bytes);
     if (options->exact && !out->lists.exact)
         ferry_log(world, FERRY_DEBUG,
                   "%s: cells are in a near list, not always in the nearest: the search is exact without the bisector "
@@ -148,6 +154,50 @@ static ferry_status search_lists(ferry_graph *graph, ferry_neighbors_report *rep
     return FERRY_OK;
 }
 
+/* Local. */
+static ferry_status check_codes(const ferry_points *reference, const ferry_index *index,
+                                const ferry_neighbors_options *options)
+{
+    if (options->exact || options->reach > 0)
+        return ferry_fail(FERRY_E_ARG, "%s holds codes, which are searched by recall or probes", index->path);
+    if (reference) return FERRY_OK;
+    return ferry_fail(FERRY_E_ARG, "%s holds codes: the file that it was made of decides about neighbours",
+                      index->path);
+}
+
+/* Collective. queries NULL: the reference's own cells. */
+static ferry_status search_codes(ferry_graph *graph, ferry_neighbors_report *report, const ferry_world *world,
+                                 const ferry_points *queries, const ferry_reference *reference,
+                                 const ferry_neighbors_options *options, const ferry_neighbors_plan *plan)
+{
+    const ferry_index *index = &reference->index;
+    const bool self = !queries;
+    FERRY_TRY(ferry_agree(world, check_codes(reference->points, index, options)));
+    if (self) queries = reference->points;
+    if (!queries) return FERRY_E_ARG; /* cannot be: agreed */
+    ferry_codes_options search = {.k = options->k,
+                                  .self = self,
+                                  .probes = options->probes,
+                                  .rerank = options->rerank ? options->rerank : FERRY_RERANK,
+                                  .memory = plan->work,
+                                  .seed = options->seed,
+                                  .threads = options->threads};
+    ferry_stage_begin("tune");
+    FERRY_TRY(ferry_codes_tune(&report->recall, &report->ceiling, world, queries, reference->points, index, &search,
+                               options->recall, RECALL_SAMPLE));
+    search.probes = report->probes = report->recall.probes;
+    report->rule = FERRY_VISIT_PROBES;
+    report->codes = index->codes.bytes;
+    report->rerank = search.rerank;
+    ferry_stage_begin("search");
+    const int64_t began = cpu_nanoseconds();
+    FERRY_TRY(
+        ferry_graph_open(graph, world, queries->cells, index->cells, options->k, self, plan->graph, options->folder));
+    FERRY_TRY(ferry_codes_search(graph, &report->counts, world, queries, reference->points, index, &search));
+    report->search_cpu_seconds = 1e-9 * (double)ferry_total(world, cpu_nanoseconds() - began);
+    return FERRY_OK;
+}
+
 /* Collective. */
 static ferry_status check_queries(const ferry_points *queries, const ferry_reference *reference)
 {
@@ -169,8 +219,14 @@ ferry_status ferry_neighbors(ferry_graph *graph, ferry_neighbors_report *report,
     *report = (ferry_neighbors_report){.plan = *plan,
                                        .lists = index->quantizer.list.count,
                                        .trained = index->quantizer.trained,
-                                       .distortion = index->quantizer.distortion};
+                                       .distortion = index->quantizer.distortion,
+                                       .ceiling = NAN};
     FERRY_TRY(ferry_agree(world, check_queries(queries, reference)));
+    if (index->codes.bytes) {
+        const ferry_status status = search_codes(graph, report, world, queries, reference, options, plan);
+        if (status != FERRY_OK) ferry_graph_close(graph);
+        return status;
+    }
     if (queries) {
         const ferry_lists_options build = lists_options(options, plan, index->lists.lists, true);
         ferry_stage_begin("assign");

@@ -2,7 +2,7 @@
 #ifndef FERRY_NEIGHBORS_H
 #define FERRY_NEIGHBORS_H
 #include "index_file.h"
-#include "search.h"
+#include "search_codes.h"
 FERRY_BEGIN
 typedef struct ferry_neighbors_options {
     int k; /* 30 */
@@ -11,6 +11,7 @@ typedef struct ferry_neighbors_options {
     double recall;         /* 0.99: the setting is found by measuring; NAN with probes or reach by hand */
     int64_t lists, probes; /* by hand; 0: chosen */
     double reach;          /* by hand; 0: not */
+    int64_t rerank;        /* of an index with codes: candidates for each neighbour; 0: FERRY_RERANK */
     int64_t memory;        /* bytes per rank for all of it */
     const char *folder;    /* scratch files */
     int64_t batch;
@@ -44,6 +45,7 @@ typedef struct ferry_neighbors_sizes {
     bool self, stored;                /* stored: the reference comes as an index */
     bool index;                       /* lists are all that is wanted: no search, no graph */
     int64_t lists;                    /* of a stored index; else 0 */
+    int codes;                        /* of a stored index: bytes of a row's code; 0: whole vectors */
     int64_t query_row, reference_row; /* bytes of a row in its file; 0: float32 */
     int64_t write_bytes;              /* of the results, all ranks, beside the graph's arrays */
     bool weights;                     /* obsp is written too */
@@ -64,6 +66,9 @@ typedef struct ferry_neighbors_report {
     int64_t probes;
     int64_t lists, trained;
     double distortion;
+    int codes;                 /* bytes of a row's code; 0: whole vectors */
+    int64_t rerank;            /* candidates for each neighbour */
+    double ceiling;            /* recall that more probes do not raise; NaN: not measured */
     double search_cpu_seconds; /* of all ranks and threads */
 } ferry_neighbors_report;
 
@@ -71,6 +76,7 @@ typedef struct ferry_neighbors_report {
 typedef struct ferry_reference {
     ferry_index index; /* quantizer and lists in both cases */
     bool stored;
+    const ferry_points *points; /* set by the caller when the index has codes: what it was made of, borrowed */
 } ferry_reference;
 /** Collective. points: the reference's cells; or index_path (points may be NULL then). Close with
  *  ferry_reference_close. */

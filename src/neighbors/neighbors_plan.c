@@ -18,14 +18,16 @@
  *   assign   read n B + q B;            sent 32 L P for each side
  *   place    read n B + q B, nothing where rows are kept from assign; sent f R (n + q); on disk written 2 R n, read R n
  *   tune     on disk read 1.2 R n: the sample needs nearly every list (measured: 1.0 to 1.4)
- *   search   sent f G q; on disk: the graph written G q; lists read 1.05 R n + R q at the least. Queries are searched in
- *            chunks as large as memory allows, each of which reads what it looks into: few lists besides its own where
- *            the cells of a type fill few lists, but many where one type fills thousands, which no number tells
- *            beforehand
- *   write    written 12 k q + results; the graph on disk read G q
- *   graph    sent f (16 + 30) k q (both directions of an edge meet; sparse rows go to the rank that writes them);
- *            written 12 (k + 1.5 k) q (as many edges are one-sided as not); on disk read 5 G q
- * A stored index is read once, n (8 + 4 d), when it is held, in `place`. */
+ *   search   sent f G q; on disk: the graph written G q; lists read 1.05 R n + R q at the least. Queries are searched
+ * in chunks as large as memory allows, each of which reads what it looks into: few lists besides its own where the
+ * cells of a type fill few lists, but many where one type fills thousands, which no number tells beforehand write
+ * written 12 k q + results; the graph on disk read G q graph    sent f (16 + 30) k q (both directions of an edge meet;
+ * sparse rows go to the rank that writes them); written 12 (k + 1.5 k) q (as many edges are one-sided as not); on disk
+ * read 5 G q A stored index is read once, n (8 + 4 d), when it is held, in `place`.
+ *
+ * An index with codes of M bytes holds n (M + 8) once per node instead of lists, read n (M + 8) in `place`; queries are
+ * not cut into lists. tune reads the reference once, n B; search reads the rows of the candidates, c = rerank k a
+ * query, batch by batch of b queries: at most q / b times n B, and q c of 64 KiB each when they lie far apart. */
 #include "mpi/memory.h"
 #include "neighbors.h"
 #include "weights.h"
@@ -75,7 +77,7 @@ static int64_t smaller(int64_t a, int64_t b)
 static numbers numbers_of(const ferry_neighbors_sizes *sizes, const ferry_neighbors_options *o)
 {
     numbers x = {.sizes = sizes, .o = o, .n = sizes->reference, .d = sizes->dim};
-    x.q = sizes->self ? 0 : sizes->queries;
+    x.q = sizes->self || sizes->codes ? 0 : sizes->queries; /* codes: queries have no lists */
     x.rows = sizes->index ? 0 : sizes->self ? sizes->reference : sizes->queries;
     x.lists = sizes->stored ? sizes->lists : o->lists ? o->lists : ferry_lists_wanted(x.n);
     x.lists = larger(1, smaller(x.lists, x.n));
@@ -119,6 +121,7 @@ typedef struct form {
 static int64_t side_bytes(const numbers *x, int64_t rows, bool held)
 {
     if (rows == 0) return 0;
+    if (x->sizes->codes) return ferry_codes_held_bytes(rows, x->sizes->dim, x->sizes->codes) / x->p;
     if (!held) return ferry_lists_cache_least(x->sizes->dim, x->o->threads);
     const int64_t bytes = ferry_lists_held_bytes(rows, x->lists, x->sizes->dim, (int)x->p);
     return x->p > 1 ? bytes + bytes / 8 : bytes; /* pages that one rank alone has touched count whole for it */
@@ -130,8 +133,16 @@ static int64_t graph_bytes(const numbers *x, bool held)
                 : ferry_graph_least(x->rows, x->o->k, x->sizes->ranks);
 }
 
+/* The true neighbours of the sample, of all ranks, and a block of the reference in three forms. */
+static int64_t truth_bytes(const numbers *x)
+{
+    return TUNED * (12 * x->d + 16 * (int64_t)x->o->k * (x->sizes->ranks + 1)) + ((int64_t)16 << 20);
+}
+
 static int64_t work_least(const numbers *x)
 {
+    if (x->sizes->codes)
+        return ferry_codes_least(x->sizes->dim, x->o->k, x->o->rerank, x->lists, x->o->threads) + truth_bytes(x);
     return x->sizes->index ? 0 : ferry_search_least(x->sizes->dim, x->o->k, x->lists, x->o->threads);
 }
 
@@ -235,8 +246,10 @@ static void share_out(ferry_neighbors_plan *out, const numbers *x, form f)
     const int64_t reference = f.reference ? side_bytes(x, x->n, true) : 0;
     const int64_t queries = f.queries ? side_bytes(x, x->q, true) : 0;
     const int64_t least = larger(build_least(x, x->n, x->reference_row), build_least(x, x->q, x->query_row));
-    const bool disk = x->q && !f.queries;
-    const int64_t results = per_rank(x, x->rows) * (4 + 8 * (int64_t)x->o->k);
+    const bool disk = (x->sizes->codes && !f.reference) || (x->q && !f.queries);
+    const int64_t result =
+        x->sizes->codes ? ferry_codes_query_bytes(x->sizes->dim, x->o->k, x->o->rerank) : 4 + 8 * (int64_t)x->o->k;
+    const int64_t results = per_rank(x, x->rows) * result;
     out->reference_held = f.reference;
     out->queries_held = x->q ? f.queries : f.reference;
     out->graph_held = f.graph;
@@ -245,7 +258,7 @@ static void share_out(ferry_neighbors_plan *out, const numbers *x, form f)
     out->work = work_least(x) + smaller(smaller(MOST_WORK, results), disk ? left / 4 : left / 2);
     out->graph = graph_bytes(x, f.graph) + (f.graph ? 0 : smaller(left / 8, (int64_t)64 << 20));
     if (x->q && !f.queries) out->query_cache = smaller(side_bytes(x, x->q, false) + left / 8, whole_cache(x, x->q));
-    if (!f.reference) out->work = disk_work(x, out, queries, memory);
+    if (!f.reference && !x->sizes->codes) out->work = disk_work(x, out, queries, memory);
     const int64_t others = x->fixed + queries + out->query_cache + out->graph + out->work;
     if (!f.reference) out->cache = smaller(whole_cache(x, x->n), larger(side_bytes(x, x->n, false), memory - others));
 }
@@ -343,7 +356,8 @@ static void add_build(ferry_neighbors_plan *out, const numbers *x)
         place.written_bytes += 2 * rows[i] * record;
         out->scratch += rows[i] * record;
     }
-    if (x->sizes->stored && out->reference_held) place.read_bytes += x->n * (8 + 4 * x->d);
+    if (x->sizes->stored && out->reference_held)
+        place.read_bytes += x->n * (8 + (x->sizes->codes ? x->sizes->codes : 4 * x->d));
     place.bytes = larger(place.bytes, before);
     assign.flops = pair_flops(x, (double)(rows[0] + rows[1]) * looked_at);
     if (rows[0] + rows[1] > 0) {
@@ -371,6 +385,35 @@ static int64_t search_phase_bytes(const ferry_neighbors_plan *out, const numbers
     const int64_t reference = out->reference_held ? side_bytes(x, x->n, true) : out->cache;
     const int64_t queries = !x->q ? 0 : out->queries_held ? side_bytes(x, x->q, true) : out->query_cache;
     return x->fixed + reference + queries + out->work + (graph ? out->graph : 0);
+}
+
+/* Rows of candidates are read once a batch, in pieces of 64 KiB when they lie far apart. */
+static double candidate_bytes(const ferry_neighbors_plan *out, const numbers *x)
+{
+    const int64_t rerank = x->o->rerank ? x->o->rerank : FERRY_RERANK;
+    const int64_t each = ferry_codes_query_bytes(x->sizes->dim, x->o->k, rerank);
+    const int64_t batch = larger(1, smaller(per_rank(x, x->rows), (out->work - work_least(x)) / each));
+    const double batches = ceil((double)x->rows / (double)batch);
+    const double apart = (double)batch * (double)rerank * x->o->k * fmax(65536, (double)x->reference_row);
+    return batches * fmin((double)x->n * (double)x->reference_row, apart);
+}
+
+/* A query adds M numbers a row of the lists that it looks into; 4 percent of them are a guess. */
+static void add_codes_search(ferry_neighbors_plan *out, const numbers *x)
+{
+    const double lists = (double)x->lists, share = x->o->probes ? fmin(1, (double)x->o->probes / lists) : 0.04;
+    const double of_row = (double)x->sizes->codes / (2.0 * (double)x->d), sample = (double)smaller(TUNED, x->rows);
+    ferry_neighbors_phase *tune = add_phase(out, "tune", (int64_t)sample, search_phase_bytes(out, x, false));
+    tune->read_bytes = x->n * x->reference_row;
+    tune->flops = pair_flops(x, sample * (double)x->n);
+    tune->sent_bytes = rounded(x->leaves * x->sizes->ranks * sample * (16.0 * x->o->k + 4 * (double)x->d));
+    ferry_neighbors_phase *search = add_phase(out, "search", per_rank(x, x->rows), search_phase_bytes(out, x, true));
+    search->flops = pair_flops(x, (double)x->rows * ((double)x->n * share * of_row + lists));
+    search->sent_bytes = rounded(x->leaves * (4 + 8 * (double)x->o->k) * (double)x->rows);
+    search->read_bytes = x->rows * x->query_row + rounded(candidate_bytes(out, x));
+    if (out->graph_held) return;
+    search->written_bytes += rounded((4 + 8 * (double)x->o->k) * (double)x->rows);
+    out->scratch += rounded((4 + 8 * (double)x->o->k) * (double)x->rows);
 }
 
 static void add_search(ferry_neighbors_plan *out, const numbers *x)
@@ -442,7 +485,10 @@ ferry_status ferry_neighbors_layout(ferry_neighbors_plan *out, const ferry_neigh
     if (!sizes->stored) add_train(out, &x);
     add_build(out, &x);
     if (!sizes->index) {
-        add_search(out, &x);
+        if (sizes->codes)
+            add_codes_search(out, &x);
+        else
+            add_search(out, &x);
         add_write(out, &x);
     }
     finish_phases(out, &x);

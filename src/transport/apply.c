@@ -117,7 +117,7 @@ static void times(const struct apply *a, double *out, const ferry_panel *panel, 
 /* out [padded][run] += the same units of panel t, transposed, times its v [24][run] */
 static void transposed_times(const struct apply *a, double *out, int t, int64_t first, int64_t units)
 {
-    const ferry_panel *panel = &a->passes.panel[t];
+    const ferry_panel *panel = a->passes.panel[t];
     for (int64_t w = 0; w < a->run; w += CHUNK) {
         const int width = chunk_width(a->run, w);
         const int64_t at = t * ROWS * a->width + ROWS * w;
@@ -135,7 +135,7 @@ static void transposed_times(const struct apply *a, double *out, int t, int64_t 
 static ferry_status add_target_blocks(struct apply *a, int t, const struct numbers *v, int64_t run, double *out)
 {
     const ferry_grid *grid = &a->passes.grid;
-    const ferry_panel *panel = &a->passes.panel[t];
+    const ferry_panel *panel = a->passes.panel[t];
     for (int b = 0; b < panel->blocks; b++) {
         double *leaf;
         FERRY_TRY(ferry_forest_leaf(&leaf, a->across[t]));
@@ -265,7 +265,7 @@ static bool by_marginals(const struct apply *a) /* of the source side; not while
 /* v [24][run] of evaluated panel t: rows first + t of the pass, divided by what is asked for. */
 static void fill_panel(struct apply *a, const ferry_pass *pass, int64_t first, int t)
 {
-    const ferry_panel *panel = &a->passes.panel[t];
+    const ferry_panel *panel = a->passes.panel[t];
     const double *marginal = a->panel_out + t * ROWS * a->width;
     const int64_t base = t * ROWS * a->width;
     for (int i = 0; i < ROWS; i++) {
@@ -465,7 +465,7 @@ static ferry_status pull_pass(struct apply *a, const ferry_pass *pass)
         FERRY_TRY(finish_panels(a, &a->v, a->run, count));
         for (int64_t r = 0; r < count * ROWS && p * ROWS + r < pass->rows; r++) {
             const int t = (int)(r / ROWS), i = (int)(r % ROWS);
-            const double factor = ferry_passes_row_factor(&a->passes.panel[t], i);
+            const double factor = ferry_passes_row_factor(a->passes.panel[t], i);
             for (int64_t w = 0; w < a->run; w++)
                 a->out[(p * ROWS + r) * a->run + w] =
                     a->panel_out[t * ROWS * a->width + place(ROWS, a->run, i, w)] * factor;

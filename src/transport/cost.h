@@ -41,10 +41,11 @@ typedef struct ferry_cost_options {
     const ferry_kernels *kernels; /* NULL: the best */
     ferry_reduction reduction;
     int threads; /* OpenMP threads of this rank; 0: 1 */
+    int panels;  /* panels of source rows that a thread evaluates together, for speed alone; 0: as many as pay */
 } ferry_cost_options;
 #define FERRY_COST_DEFAULTS                                                                                            \
     {                                                                                                                  \
-        FERRY_COST_SQ_EUCLIDEAN, 2, FERRY_SCALE_MEAN, 1, FERRY_FLOAT, NULL, FERRY_REDUCE_TREE, 0                       \
+        FERRY_COST_SQ_EUCLIDEAN, 2, FERRY_SCALE_MEAN, 1, FERRY_FLOAT, NULL, FERRY_REDUCE_TREE, 0, 0                    \
     }
 
 /** Local. "sq_euclidean", "pnorm:1.5", ... -> kind and p; FERRY_E_ARG names the nearest right one. */

@@ -96,6 +96,21 @@ FERRY_API void ferry_panel_plan(ferry_panel *panel, const ferry_source *source, 
 /** Local. Exponents log2 P_ij into the panel instead of the plan. */
 FERRY_API void ferry_panel_scores(ferry_panel *panel, const ferry_source *source, int64_t index, const double *f,
                                   const ferry_target *target);
+/** Panels that are evaluated together, so that the target side comes from memory once for all of them.
+ *  Every one holds the same bits as if it had been evaluated alone. */
+typedef struct ferry_panel_rows {
+    ferry_panel *panel; /* all of one cost */
+    int64_t index;      /* its rows: 24 * index ... */
+    const double *f;    /* [24] their potentials, as above */
+} ferry_panel_rows;
+/** Local. rows [count], count <= FERRY_PANELS_AT_ONCE (kernels.h). */
+FERRY_API void ferry_panels_plan(const ferry_panel_rows *rows, int count, const ferry_source *source,
+                                 const ferry_target *target);
+FERRY_API void ferry_panels_scores(const ferry_panel_rows *rows, int count, const ferry_source *source,
+                                   const ferry_target *target);
+/** Local. How many a thread does so, where a rank has `panels` to evaluate against `columns` targets: options->panels,
+ *  or what pays. */
+FERRY_API int ferry_panels_at_once(const ferry_cost_options *options, int dim, int64_t panels, int64_t columns);
 /** Local. Row sums [24] = the adjacent-pair tree over block_sums, for a grid with one column. */
 FERRY_API void ferry_panel_row_sums(double *sums, const ferry_panel *panel);
 /** Local. max [24] = largest exponent log2 P_ij of each row over this rank's columns, -inf where there is none; the
@@ -113,6 +128,8 @@ FERRY_API void ferry_panel_columns_part(double *c, const ferry_panel *panel, con
  *  overwritten by exponents. */
 FERRY_API void ferry_panel_column_lse(double *m, double *t, ferry_panel *panel, const ferry_source *source,
                                       int64_t index, const double *f, const ferry_target *target);
+/** Local. The same of exponents that the panel holds already. */
+FERRY_API void ferry_panel_join_lse(double *m, double *t, const ferry_panel *panel);
 /** Local. Costs C_ij (scaled) of the panel into values [24][width] row-major, width = 32 * units: for statistics and
  *  for transport cost. Finite values without meaning in padding rows and columns. */
 FERRY_API void ferry_panel_costs(double *values, ferry_panel *panel, const ferry_source *source, int64_t index);

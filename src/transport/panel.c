@@ -3,14 +3,21 @@
  * P_ij = 2^s_ij with s_ij = k (f_i + g_j - C_ij), k = log2(e) / epsilon. For linear tiles
  *   s_ij = <x'_i, y_j> + alpha_i + beta_j,  x' = k inv_scale factor x,  alpha_i = k (f_i - inv_scale norm_i), with x
  * scaled panel by panel (24 dim products against 24 dim columns: nothing), so that one packed copy serves every
- * epsilon. alpha and beta are formed in double and rounded once; what rounding took is kept for the solver. */
+ * epsilon. alpha and beta are formed in double and rounded once; what rounding took is kept for the solver.
+ *
+ * One panel needs 4 dim / 24 bytes of y for every pair, which take about as long to come from memory as dim
+ * multiply-adds do. Panels that are evaluated together share them; but their own entries, 12 bytes a pair from the
+ * evaluation to the column sums, stay in no cache then. So many do it for wide cells, two for narrow ones, and one
+ * where y stays in a cache. */
 #include "cost_impl.h"
 #include <math.h>
 #include <string.h>
 
-#define ROWS    FERRY_SOURCE_UNIT
-#define COLUMNS FERRY_TARGET_UNIT
-#define TILE    ((int64_t)ROWS * COLUMNS)
+#define ROWS     FERRY_SOURCE_UNIT
+#define COLUMNS  FERRY_TARGET_UNIT
+#define TILE     ((int64_t)ROWS * COLUMNS)
+#define STREAMED (12 << 20)     /* bytes of y from which it comes from memory, panel by panel */
+#define CACHE    (768 * 1024LL) /* of a core's second cache, which rows evaluated together and y may fill */
 
 static bool is_linear(const ferry_cost *cost)
 {
@@ -245,52 +252,103 @@ static void plan_double(double *sums, ferry_panel *panel, int64_t first, int64_t
 
 /* --- both --- */
 
+/* As many as measured to pay. */
+static int64_t panels_that_pay(int dim, int64_t columns)
+{
+    const int64_t row = (int64_t)dim * (int64_t)sizeof(float), fit = (CACHE / row - 2 * COLUMNS) / ROWS;
+    const int64_t wide = dim / 32 > 2 ? dim / 32 : 2;
+    if (columns * row < STREAMED) return 1;
+    return wide < fit ? wide : fit;
+}
+int ferry_panels_at_once(const ferry_cost_options *options, int dim, int64_t panels, int64_t columns)
+{
+    const int64_t threads = options->threads < 1 ? 1 : options->threads, most = (panels + threads - 1) / threads;
+    int64_t count = options->panels > 0 ? options->panels : panels_that_pay(dim, columns);
+    if (count > FERRY_PANELS_AT_ONCE) count = FERRY_PANELS_AT_ONCE;
+    if (count > most) count = most;
+    return count < 1 || options->precision == FERRY_DOUBLE ? 1 : (int)count;
+}
+
+void ferry_panels_scores(const ferry_panel_rows *rows, int count, const ferry_source *source,
+                         const ferry_target *target)
+{
+    const ferry_cost *cost = rows[0].panel->cost;
+    ferry_tile tile[FERRY_PANELS_AT_ONCE];
+    for (int g = 0; g < count; g++)
+        if (rows[g].panel->d)
+            scores_double(rows[g].panel, source, rows[g].index, rows[g].f, target);
+        else
+            tile[g] = panel_rows(rows[g].panel, source, rows[g].index, rows[g].f, target->epsilon);
+    if (!rows[0].panel->f) return;
+    const int64_t step = count > 1 ? 1 : cost->units; /* a tile does not depend on its place in a call */
+    for (int64_t u = 0; u < cost->units; u += step)
+        for (int g = 0; g < count; g++) {
+            tile_columns(&tile[g], cost, target->beta_f + u * COLUMNS, u, step);
+            cost->options.kernels->scores(rows[g].panel->f + u * TILE, &tile[g]);
+        }
+}
 void ferry_panel_scores(ferry_panel *panel, const ferry_source *source, int64_t index, const double *f,
                         const ferry_target *target)
 {
-    if (panel->d) {
-        scores_double(panel, source, index, f, target);
-        return;
-    }
-    ferry_tile tile = panel_rows(panel, source, index, f, target->epsilon);
-    tile_columns(&tile, panel->cost, target->beta_f, 0, panel->units);
-    panel->cost->options.kernels->scores(panel->f, &tile);
+    ferry_panels_scores(&(ferry_panel_rows){panel, index, f}, 1, source, target);
 }
 
-/* Exponents of units first ... end - 1 become plan, with its row sums [24]. */
-static void plan_part(double *sums, ferry_panel *panel, ferry_tile *tile, const ferry_target *target, int64_t first,
-                      int64_t end)
+/* Units first ... end - 1 become plan, sums [count][24] with it; where double, from exponents. */
+static void plan_part(double *const *sums, const ferry_panel_rows *rows, int count, ferry_tile *tile,
+                      const ferry_target *target, int64_t first, int64_t end)
 {
-    if (panel->d) {
-        plan_double(sums, panel, first, end);
-        return;
-    }
-    tile_columns(tile, panel->cost, target->beta_f + first * COLUMNS, first, end - first);
-    panel->cost->options.kernels->plan(panel->f + first * TILE, sums, tile);
+    const ferry_cost *cost = rows[0].panel->cost;
+    float *plan[FERRY_PANELS_AT_ONCE];
+    for (int g = 0; g < count; g++)
+        if (rows[g].panel->d)
+            plan_double(sums[g], rows[g].panel, first, end);
+        else {
+            tile_columns(&tile[g], cost, target->beta_f + first * COLUMNS, first, end - first);
+            plan[g] = rows[g].panel->f + first * TILE;
+        }
+    if (rows[0].panel->f) cost->options.kernels->plans(plan, sums, tile, count);
+}
+static void plan_block(const ferry_panel_rows *rows, int count, ferry_tile *tile, const ferry_target *target, int b)
+{
+    double *sums[FERRY_PANELS_AT_ONCE];
+    const int64_t *unit = rows[0].panel->unit;
+    for (int g = 0; g < count; g++) sums[g] = rows[g].panel->block_sums + (int64_t)b * ROWS;
+    plan_part(sums, rows, count, tile, target, unit[b], unit[b + 1]);
+}
+static void plan_run(const ferry_panel_rows *rows, int count, ferry_tile *tile, const ferry_target *target, int b,
+                     int r)
+{
+    double *part[FERRY_PANELS_AT_ONCE];
+    const int64_t *run = rows[0].panel->cost->run;
+    for (int g = 0; g < count; g++) part[g] = rows[g].panel->run_sums + (int64_t)r * ROWS;
+    plan_part(part, rows, count, tile, target, run[r], run[r + 1]);
+    for (int g = 0; g < count; g++)
+        for (int i = 0; i < ROWS; i++) rows[g].panel->block_sums[(int64_t)b * ROWS + i] += part[g][i];
 }
 
+void ferry_panels_plan(const ferry_panel_rows *rows, int count, const ferry_source *source, const ferry_target *target)
+{
+    const ferry_panel *panel = rows[0].panel;
+    const int64_t *run = panel->cost->run;
+    ferry_tile tile[FERRY_PANELS_AT_ONCE];
+    for (int g = 0; g < count; g++)
+        if (panel->d)
+            scores_double(rows[g].panel, source, rows[g].index, rows[g].f, target);
+        else
+            tile[g] = panel_rows(rows[g].panel, source, rows[g].index, rows[g].f, target->epsilon);
+    for (int b = 0, r = 0; b < panel->blocks; b++) {
+        if (!panel->run_sums) {
+            plan_block(rows, count, tile, target, b);
+            continue;
+        }
+        for (int g = 0; g < count; g++) memset(rows[g].panel->block_sums + (int64_t)b * ROWS, 0, ROWS * sizeof(double));
+        for (; r < panel->cost->runs && run[r] < panel->unit[b + 1]; r++) plan_run(rows, count, tile, target, b, r);
+    }
+}
 void ferry_panel_plan(ferry_panel *panel, const ferry_source *source, int64_t index, const double *f,
                       const ferry_target *target)
 {
-    const int64_t *run = panel->cost->run;
-    ferry_tile tile = {0};
-    if (panel->d)
-        scores_double(panel, source, index, f, target);
-    else
-        tile = panel_rows(panel, source, index, f, target->epsilon);
-    for (int b = 0, r = 0; b < panel->blocks; b++) {
-        double *sums = panel->block_sums + (int64_t)b * ROWS;
-        if (!panel->run_sums) {
-            plan_part(sums, panel, &tile, target, panel->unit[b], panel->unit[b + 1]);
-            continue;
-        }
-        memset(sums, 0, ROWS * sizeof *sums);
-        for (; r < panel->cost->runs && run[r] < panel->unit[b + 1]; r++) {
-            double *part = panel->run_sums + (int64_t)r * ROWS;
-            plan_part(part, panel, &tile, target, run[r], run[r + 1]);
-            for (int i = 0; i < ROWS; i++) sums[i] += part[i];
-        }
-    }
+    ferry_panels_plan(&(ferry_panel_rows){panel, index, f}, 1, source, target);
 }
 
 /* The adjacent-pair tree over blocks first ... first + count - 1, count a power of two. */
@@ -375,14 +433,18 @@ static void column_lse_double(double *m, double *t, const double *s, int64_t uni
             m[j] = top;
         }
 }
-void ferry_panel_column_lse(double *m, double *t, ferry_panel *panel, const ferry_source *source, int64_t index,
-                            const double *f, const ferry_target *target)
+void ferry_panel_join_lse(double *m, double *t, const ferry_panel *panel)
 {
-    ferry_panel_scores(panel, source, index, f, target);
     if (panel->f)
         panel->cost->options.kernels->column_lse(m, t, panel->f, panel->units);
     else
         column_lse_double(m, t, panel->d, panel->units);
+}
+void ferry_panel_column_lse(double *m, double *t, ferry_panel *panel, const ferry_source *source, int64_t index,
+                            const double *f, const ferry_target *target)
+{
+    ferry_panel_scores(panel, source, index, f, target);
+    ferry_panel_join_lse(m, t, panel);
 }
 
 /* With f = 0, beta = -inv_scale norm_j and k = 1 the exponents are the negative costs. */

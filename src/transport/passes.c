@@ -55,9 +55,29 @@ static ferry_status set_target(ferry_passes *passes)
 static ferry_status open_panels(ferry_passes *passes)
 {
     FERRY_TRY(set_target(passes));
-    FERRY_TRY(ferry_alloc(&passes->panel, passes->threads));
-    for (int t = 0; t < passes->threads; t++) FERRY_TRY(ferry_panel_open(&passes->panel[t], passes->cost));
+    const int count = passes->threads * passes->together;
+    FERRY_TRY(ferry_alloc_bytes(&passes->panel, passes->threads, sizeof(ferry_panel *)));
+    FERRY_TRY(ferry_alloc(&passes->number, count));
+    FERRY_TRY(ferry_alloc(&passes->pool, count));
+    for (int p = 0; p < count; p++) FERRY_TRY(ferry_panel_open(&passes->pool[p], passes->cost));
+    for (int t = 0; t < passes->threads; t++) passes->panel[t] = &passes->pool[t * passes->together];
     return FERRY_OK;
+}
+
+static int64_t memory_of(const ferry_passes_options *options)
+{
+    return options->memory > 0 ? options->memory : FERRY_PASSES_MEMORY;
+}
+
+/* Local. Panels that only save time may take half of the memory. */
+static int choose_together(const ferry_passes *passes, const ferry_passes_options *options)
+{
+    const ferry_cost_options *cost = &passes->plan->cost;
+    const int64_t cells = passes->plan->source.cells, each = cells / passes->grid.rows / UNIT + 1;
+    const int64_t bytes = passes->threads * ferry_panel_bytes(cost, passes->plan->source.dim, passes->grid.target_rows);
+    int together = ferry_panels_at_once(cost, passes->plan->source.dim, each, passes->grid.target_rows);
+    while (together > 1 && together * bytes > memory_of(options) / 2) together--;
+    return together;
 }
 
 /* Local. Rows that fit beside the panels; at least one panel of them. A row is there as read, as packed and, while it
@@ -67,8 +87,9 @@ static int64_t rows_that_fit(const ferry_passes *passes, const ferry_passes_opti
     const ferry_cost_options *cost = &passes->plan->cost;
     const int dim = passes->plan->source.dim;
     const int64_t number = cost->precision == FERRY_DOUBLE ? (int64_t)sizeof(double) : (int64_t)sizeof(float);
-    int64_t left = (options->memory > 0 ? options->memory : FERRY_PASSES_MEMORY) - options->fixed_bytes -
-                   passes->threads * (ferry_panel_bytes(cost, dim, passes->grid.target_rows) + options->thread_bytes);
+    const int64_t panel = ferry_panel_bytes(cost, dim, passes->grid.target_rows);
+    int64_t left = memory_of(options) - options->fixed_bytes -
+                   passes->threads * (passes->together * panel + options->thread_bytes);
     int64_t row = 2 * dim * number + 4 * (int64_t)sizeof(double) + options->row_bytes;
     return left < row * UNIT ? UNIT : left / row / UNIT * UNIT;
 }
@@ -111,6 +132,7 @@ ferry_status ferry_passes_open(ferry_passes *out, ferry_plan *plan, const ferry_
     if (status == FERRY_OK) status = ferry_cost_open_target(&out->cost, &out->grid, &y, &plan->cost, plan->inv_scale);
     ferry_matrix_close(&y);
     FERRY_TRY(status);
+    out->together = choose_together(out, options);
     FERRY_TRY(ferry_agree(world, open_panels(out)));
     choose_batch(out, options);
     return FERRY_OK;
@@ -118,7 +140,9 @@ ferry_status ferry_passes_open(ferry_passes *out, ferry_plan *plan, const ferry_
 
 void ferry_passes_close(ferry_passes *passes)
 {
-    for (int t = 0; passes->panel && t < passes->threads; t++) ferry_panel_close(&passes->panel[t]);
+    for (int p = 0; passes->pool && p < passes->threads * passes->together; p++) ferry_panel_close(&passes->pool[p]);
+    free(passes->pool);
+    free(passes->number);
     free(passes->panel);
     free(passes->column);
     ferry_target_close(&passes->target);
@@ -156,6 +180,7 @@ ferry_status ferry_pass_open(ferry_pass *out, ferry_passes *passes, int64_t numb
 {
     memset(out, 0, sizeof *out);
     find_rows(out, passes, number);
+    for (int p = 0; p < passes->threads * passes->together; p++) passes->number[p] = -1;
     ferry_stage_sample();
     ferry_matrix x = {0};
     ferry_status status = ferry_population_points(&x, passes->world, &passes->plan->source, out->first, out->rows,
@@ -182,11 +207,30 @@ ferry_status ferry_passes_check(ferry_passes *passes)
     return ferry_plan_same(passes->world, passes->plan, false, seen);
 }
 
+ferry_panel *ferry_passes_panel(ferry_passes *passes, const ferry_pass *pass, int64_t number, int64_t step, int thread)
+{
+    const int together = passes->together;
+    ferry_panel *pool = passes->pool + (int64_t)thread * together;
+    int64_t *held = passes->number + (int64_t)thread * together;
+    ferry_panel_rows rows[FERRY_PANELS_AT_ONCE];
+    int count = 0;
+    for (int g = 0; g < together; g++)
+        if (held[g] == number) return passes->panel[thread] = &pool[g];
+    for (int64_t p = number; count < together && p < pass->panels; p += step) {
+        held[count] = p;
+        rows[count] = (ferry_panel_rows){&pool[count], p, pass->f + p * UNIT};
+        count++;
+        if (step == 0) break;
+    }
+    for (int g = count; g < together; g++) held[g] = -1;
+    ferry_panels_plan(rows, count, &pass->source, &passes->target);
+    return passes->panel[thread] = pool;
+}
+
 void ferry_passes_plan(ferry_passes *passes, const ferry_pass *pass, int64_t first, int count)
 {
 #pragma omp parallel for num_threads(passes->threads) schedule(static, 1)
-    for (int t = 0; t < count; t++)
-        ferry_panel_plan(&passes->panel[t], &pass->source, first + t, pass->f + (first + t) * UNIT, &passes->target);
+    for (int t = 0; t < count; t++) (void)ferry_passes_panel(passes, pass, first + t, passes->threads, t);
 }
 
 int64_t ferry_passes_done(const ferry_passes *passes, int64_t number)

@@ -35,7 +35,10 @@ typedef struct ferry_passes {
     ferry_target target;
     ferry_deal deal;
     int threads;
-    ferry_panel *panel; /* [threads] */
+    int together;        /* panels that a thread evaluates at once, where that pays */
+    ferry_panel *pool;   /* [threads][together] */
+    int64_t *number;     /* [threads][together] which of the pass they hold; -1: none */
+    ferry_panel **panel; /* [threads] the one that is at hand, of the pool */
     float *column;  /* [target.columns] 2^(what rounding took from beta_j): a factor of the panel's columns, near 1 */
     int64_t batch;  /* source rows per grid row and pass, a multiple of 24 */
     int64_t passes; /* the same on all ranks */
@@ -65,8 +68,12 @@ FERRY_API void ferry_pass_close(ferry_pass *pass);
 /** Collective, after the last pass: the source side is what the plan was solved from, or FERRY_E_FILE. Then the passes
  *  can be gone through again. */
 FERRY_API ferry_status ferry_passes_check(ferry_passes *passes);
-/** Local. Evaluates panels first ... first + count - 1 of the pass into passes->panel[0 ... count - 1], one thread
- *  each; count <= threads. */
+/** Local. Panel `number` of the pass, evaluated, becomes passes->panel[thread]. Where that pays, the next ones of this
+ *  thread, `step` further each, are evaluated with it and are there when they are asked for; step 0: none. */
+FERRY_API ferry_panel *ferry_passes_panel(ferry_passes *passes, const ferry_pass *pass, int64_t number, int64_t step,
+                                          int thread);
+/** Local. Panels first ... first + count - 1 of the pass into passes->panel[0 ... count - 1], one thread each; count <=
+ *  threads, and the next call goes on where this one ends. */
 FERRY_API void ferry_passes_plan(ferry_passes *passes, const ferry_pass *pass, int64_t first, int count);
 /** Local. Source cells that all ranks have behind them after pass `number`, for progress (of shards: about). */
 FERRY_API int64_t ferry_passes_done(const ferry_passes *passes, int64_t number);

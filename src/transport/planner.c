@@ -136,13 +136,20 @@ static void solve_phases(ferry_layout *out, const ferry_work *work, const ferry_
     add_phase(out, "write", p->sources, held + packed + weights + 16 * (p->sources + p->targets) + names);
 }
 
+static int64_t panels_of(const part *p)
+{
+    return (p->sources + FERRY_SOURCE_UNIT - 1) / FERRY_SOURCE_UNIT;
+}
+
 /* Phases of a stream: the target side stays, blocks of source rows pass by. */
 static void stream_phases(ferry_layout *out, const ferry_work *work, const ferry_machine *machine, const part *p)
 {
     int64_t bring = p->targets / p->sharing + FERRY_TARGET_UNIT, held = work->base + work->fixed_bytes;
     int64_t packed = ferry_cost_bytes(work->cost, work->dim, 0, p->targets, p->sharing);
     int64_t potentials = 16 * p->targets;
-    int64_t panels = (ferry_panel_bytes(work->cost, work->dim, p->targets) + work->thread_bytes) * threads_of(work);
+    const int64_t together = ferry_panels_at_once(work->cost, work->dim, panels_of(p), p->targets);
+    int64_t panels =
+        (together * ferry_panel_bytes(work->cost, work->dim, p->targets) + work->thread_bytes) * threads_of(work);
     ferry_phase *read =
         add_phase(out, "read target", bring, held + packed + bring * point_bytes(work) + reading(work, bring));
     read->seconds = reading_seconds(work, bring);
@@ -193,6 +200,29 @@ static double total_seconds(const ferry_layout *layout)
     return seconds;
 }
 
+/* Are blocks large enough for so many panels at once to be of use? A solve has all rows at hand. */
+static bool of_use(const ferry_layout *layout, const ferry_work *work, const part *p, int panels)
+{
+    const int64_t least = 4 * FERRY_SOURCE_UNIT * (int64_t)threads_of(work) * panels;
+    return !work->stream || layout->batch >= (least < p->sources ? least : p->sources);
+}
+
+/* One grid: panels held at once, which only save time, give way to memory. */
+static void fit_grid(ferry_layout *out, const ferry_work *work, const ferry_machine *machine, const part *p,
+                     int64_t batch)
+{
+    ferry_cost_options cost = *work->cost;
+    ferry_work with = *work;
+    with.cost = &cost;
+    cost.panels = ferry_panels_at_once(work->cost, work->dim, panels_of(p), p->targets);
+    for (;; cost.panels /= 2) {
+        fit_batch(out, &with, machine, p, batch);
+        out->panels = cost.panels;
+        const bool good = out->bytes <= machine->memory && of_use(out, work, p, cost.panels);
+        if (good || cost.panels <= 1) return;
+    }
+}
+
 /* Best layout of a machine; *fits: does it stay within the limit? Otherwise the one with the fewest bytes. */
 static ferry_status search(ferry_layout *out, bool *fits, const ferry_work *work, const ferry_machine *machine,
                            int grid_rows, int64_t batch)
@@ -204,7 +234,7 @@ static ferry_status search(ferry_layout *out, bool *fits, const ferry_work *work
         part p;
         if (machine->ranks % rows || (grid_rows && rows != grid_rows)) continue;
         FERRY_TRY(part_of(&p, work, machine, rows));
-        fit_batch(&layout, work, machine, &p, batch);
+        fit_grid(&layout, work, machine, &p, batch);
         bool good = layout.bytes <= machine->memory;
         bool better =
             out->phases == 0 || (good && !*fits) ||

@@ -37,6 +37,7 @@ typedef struct ferry_phase {
 typedef struct ferry_layout {
     int grid_rows, grid_cols;
     int64_t batch;  /* rows of a block */
+    int panels;     /* ferry_cost_options.panels that go with it */
     int64_t passes; /* of a stream: blocks one after the other */
     int64_t bytes;  /* of the largest phase */
     int64_t room;   /* of a stream: bytes that are left for panels and blocks */

@@ -34,8 +34,9 @@ typedef struct ferry_sinkhorn {
     double *work;  /* [max of rows, columns] */
     ferry_target target;
     /* of the pass */
-    ferry_panel *panel;         /* [threads], or [batch] where the grid has several columns */
+    ferry_panel *panel;         /* [threads][together], or [batch] where the grid has several columns */
     int panels, batch;          /* how many; panels of a batch */
+    int together;               /* panels that a thread evaluates together */
     double *leaf;               /* [threads][2 columns] sums of one canonical block */
     double *reference;          /* [batch * 24] */
     double *q;                  /* [batch * 24] */
@@ -50,9 +51,10 @@ typedef struct ferry_row_work ferry_row_work;
 struct ferry_row_work {
     int width;
     bool columns;
-    /* sums [blocks][width][24] of this rank's canonical target blocks */
-    void (*evaluate)(double *sums, const ferry_row_work *work, ferry_sinkhorn *s, ferry_panel *panel, int64_t index,
-                     const double *reference);
+    /* sums[g] [blocks][width][24] of this rank's canonical target blocks, for each of `count` panels at their
+     * references */
+    void (*evaluate)(double *const *sums, const ferry_row_work *work, ferry_sinkhorn *s, const ferry_panel_rows *rows,
+                     int count);
     /* sums [width][24] -> q [24]. AGAIN: evaluate again at the reference it has moved; AT_MAX: again, rows with a sum
      * of 0, infinity or NaN first lowered by their largest exponent. */
     ferry_again (*finish)(double *q, const ferry_row_work *work, ferry_sinkhorn *s, const ferry_panel *panel,

@@ -3,10 +3,12 @@
  * A panel of 24 rows is evaluated at reference potentials, its row sums give the new potentials and weights
  * q_i = 2^(log2(e) (f_i - reference_i) / epsilon), and while the panel is still in cache c_j += sum_i q_i P_ij.
  *
- * One grid column: every thread takes whole canonical source blocks; nothing else is shared.
- * Several grid columns: row sums lack the other columns' part, so batches of panels are kept: their sums by canonical
- * target blocks go through the tree of the grid row, then the second sweep adds the columns. All ranks of a grid row
- * have equally many batches and come to the same decisions, because reduced sums are the same bits on all of them.
+ * One grid column: every thread takes whole canonical source blocks; nothing else is shared. Several panels are
+ * evaluated together where that pays (panel.c), if need be from several blocks; what is added to a block, and in which
+ * order, stays the same. Several grid columns: row sums lack the other columns' part, so batches of panels are kept:
+ * their sums by canonical target blocks go through the tree of the grid row, then the second sweep adds the columns.
+ * All ranks of a grid row have equally many batches and come to the same decisions, because reduced sums are the same
+ * bits on all of them.
  *
  * Safety (no running maximum): a sum of 0, infinity or NaN lowers that row's reference by its largest exponent; a
  * potential that moves far has its panel evaluated again at the new place, so that nothing underflows in float. */
@@ -20,6 +22,7 @@
 #define COLUMNS     FERRY_TARGET_UNIT
 #define BATCH_BYTES ((int64_t)64 << 20) /* panels kept between the two sweeps where the grid has several columns */
 #define MOST_ROUNDS 4
+#define MOST        FERRY_PANELS_AT_ONCE
 
 /* Panels of a batch: from the whole problem alone, so that all ranks of a grid row agree. */
 static int batch_panels(const ferry_cost_options *options, int dim, int64_t targets, int grid_cols, int64_t panels)
@@ -37,7 +40,8 @@ ferry_status ferry_sinkhorn_open_passes(ferry_sinkhorn *s)
     const ferry_grid *grid = s->grid;
     const ferry_cost_options *o = ferry_cost_options_of(s->cost);
     s->batch = batch_panels(o, s->cost->dim, grid->target.blocks.rows, grid->cols, s->source->panels);
-    const int count = grid->cols == 1 ? s->threads : s->batch;
+    s->together = ferry_panels_at_once(o, s->cost->dim, s->source->panels, s->columns);
+    const int count = grid->cols == 1 ? s->threads * s->together : s->batch;
     FERRY_TRY(ferry_alloc(&s->panel, count));
     for (s->panels = 0; s->panels < count; s->panels++) FERRY_TRY(ferry_panel_open(&s->panel[s->panels], s->cost));
     FERRY_TRY(ferry_alloc(&s->leaf, 2 * s->columns * s->threads));
@@ -68,11 +72,13 @@ int64_t ferry_sinkhorn_pass_bytes(const ferry_cost_options *options, int dim, in
     const int64_t mine = sources > 0 ? (blocks.count * source_rows + sources - 1) / sources + 1 : 1;
     const int on_rank = mine > blocks.count ? blocks.count : (int)mine;
     const int batch = grid_cols == 1 ? 0 : batch_panels(options, dim, targets, grid_cols, panels);
-    int64_t bytes = (grid_cols == 1 ? threads : batch) * ferry_panel_bytes(options, dim, target_rows);
+    const int held = grid_cols == 1 ? threads * ferry_panels_at_once(options, dim, panels, columns) : batch;
+    int64_t bytes = held * ferry_panel_bytes(options, dim, target_rows);
     bytes += 2 * columns * threads * (int64_t)sizeof(double) + columns * (int64_t)sizeof(double);
     /* the column sums' forest, or the one of the first pass: exponents and sums, out and in */
     bytes += ferry_forest_bytes(2 * columns, blocks.count, on_rank) + 2 * columns * (int64_t)sizeof(double);
-    /* row sums of a batch through the tree of the grid row */
+    /* row sums by target blocks; those of a batch also through the tree of the grid row */
+    bytes += (int64_t)FERRY_ROW_SUMS * (held - batch) * ROWS * (int64_t)sizeof(double) * target_blocks;
     bytes += (int64_t)FERRY_ROW_SUMS * batch * ROWS * (int64_t)sizeof(double) * (2 * target_blocks / (grid_cols) + 40);
     return bytes;
 }
@@ -126,24 +132,57 @@ static void add_aggregate(ferry_sinkhorn *s, const ferry_panel *panel, int64_t i
 
 /* --- one grid column --- */
 
-/* One panel from evaluation to column sums c [columns]; sums: room for [blocks][width][24]. */
-static void whole_panel(double *c, ferry_sinkhorn *s, const ferry_row_work *work, ferry_panel *panel, int64_t index,
-                        double *sums)
+/* Panels that a thread takes from evaluation to q together. */
+typedef struct group {
+    ferry_panel *panel; /* [count] */
+    int64_t first;      /* their numbers: first ... */
+    int count;
+    double *sums; /* [count][room] */
+    int64_t room; /* [blocks][width][24] */
+    double reference[MOST][ROWS], q[MOST][ROWS];
+    ferry_again again[MOST];
+} group;
+
+/* Panels that are not done yet, at their references. */
+static void evaluate_group(group *k, ferry_sinkhorn *s, const ferry_row_work *work)
 {
-    double reference[ROWS], q[ROWS], max[ROWS];
-    memcpy(reference, s->f + index * ROWS, sizeof reference);
-    for (int round = 0;; round++) {
-        work->evaluate(sums, work, s, panel, index, reference);
-        ferry_canonical_tree(sums, panel->blocks, (int64_t)work->width * ROWS);
-        ferry_again again = work->finish(q, work, s, panel, index, reference, sums, round);
-        if (again == FERRY_ROWS_DONE) break;
-        if (again == FERRY_ROWS_AT_MAX) {
-            ferry_panel_row_max(max, panel, s->source, index, reference, &s->target);
-            lower(reference, sums, max, s->epsilon);
+    ferry_panel_rows rows[MOST];
+    double *sums[MOST];
+    int count = 0;
+    for (int g = 0; g < k->count; g++) {
+        if (k->again[g] == FERRY_ROWS_DONE) continue;
+        rows[count] = (ferry_panel_rows){&k->panel[g], k->first + g, k->reference[g]};
+        sums[count++] = k->sums + g * k->room;
+    }
+    work->evaluate(sums, work, s, rows, count);
+}
+
+static ferry_again finish_panel(group *k, int g, ferry_sinkhorn *s, const ferry_row_work *work, int round)
+{
+    double max[ROWS], *sums = k->sums + g * k->room;
+    ferry_panel *panel = &k->panel[g];
+    ferry_canonical_tree(sums, panel->blocks, (int64_t)work->width * ROWS);
+    ferry_again again = work->finish(k->q[g], work, s, panel, k->first + g, k->reference[g], sums, round);
+    if (again == FERRY_ROWS_AT_MAX) {
+        ferry_panel_row_max(max, panel, s->source, k->first + g, k->reference[g], &s->target);
+        lower(k->reference[g], sums, max, s->epsilon);
+    }
+    return again;
+}
+
+static void group_rows(group *k, ferry_sinkhorn *s, const ferry_row_work *work)
+{
+    int left = k->count;
+    memcpy(k->reference, s->f + k->first * ROWS, (size_t)k->count * sizeof k->reference[0]);
+    for (int g = 0; g < k->count; g++) k->again[g] = FERRY_ROWS_AGAIN;
+    for (int round = 0; left > 0; round++) {
+        evaluate_group(k, s, work);
+        for (int g = 0; g < k->count; g++) {
+            if (k->again[g] == FERRY_ROWS_DONE) continue;
+            k->again[g] = finish_panel(k, g, s, work, round);
+            left -= k->again[g] == FERRY_ROWS_DONE;
         }
     }
-    if (work->columns) ferry_panel_columns(c, panel, q);
-    add_aggregate(s, panel, index, q, omp_get_thread_num());
 }
 
 /* Panels of a canonical source block, counted from this rank's first. */
@@ -163,29 +202,69 @@ static ferry_status plant(ferry_forest *forest, const double *values, int64_t wi
     return FERRY_OK;
 }
 
+/* Source blocks that a thread takes at once: enough for its panels together, while all threads have work. */
+static int blocks_at_once(const ferry_sinkhorn *s, int blocks, int threads)
+{
+    const int64_t panels = s->source->panels / (blocks > 0 ? blocks : 1) + 1;
+    int64_t at_once = (s->together + panels - 1) / panels;
+    if (at_once > blocks / (2 * threads)) at_once = blocks / (2 * threads);
+    return at_once < 1 ? 1 : (int)at_once;
+}
+
+/* How many of `left` panels come next, so that in the end no group is much smaller than the others. */
+static int next_group(int64_t left, int64_t most)
+{
+    const int64_t groups = (left + most - 1) / most;
+    return (int)((left + groups - 1) / groups);
+}
+
+/* Local. Blocks first ... end - 1 of this rank by one thread; the group has its panels and room. */
+static ferry_status some_blocks(group *k, double *c, ferry_sinkhorn *s, const ferry_row_work *work, int first, int end)
+{
+    int64_t from, to, stop, ignored;
+    ferry_status status = FERRY_OK;
+    block_panels(&from, &stop, s->grid, first);
+    block_panels(&ignored, &to, s->grid, end - 1);
+    memset(c, 0, (size_t)s->columns * sizeof *c);
+    for (k->first = from; k->first < to; k->first += k->count) {
+        k->count = next_group(to - k->first, s->together);
+        group_rows(k, s, work);
+        for (int g = 0; g < k->count; g++) {
+            if (work->columns) ferry_panel_columns(c, &k->panel[g], k->q[g]);
+            add_aggregate(s, &k->panel[g], k->first + g, k->q[g], omp_get_thread_num());
+            if (k->first + g + 1 < stop) continue;
+            if (work->columns) {
+#pragma omp critical(ferry_sinkhorn)
+                {
+                    ferry_status planted = plant(s->forest, c, s->columns, first);
+                    if (planted != FERRY_OK) status = planted;
+                }
+                memset(c, 0, (size_t)s->columns * sizeof *c);
+            }
+            if (++first < end) block_panels(&ignored, &stop, s->grid, first);
+        }
+    }
+    return status;
+}
+
 /* Local. All source blocks of this rank. */
 static ferry_status pass_blocks(ferry_sinkhorn *s, const ferry_row_work *work)
 {
     const ferry_grid *grid = s->grid;
     const int first = grid->source.block[grid->row], last = grid->source.block[grid->row + 1];
+    const int step = blocks_at_once(s, last - first, s->threads);
     const int64_t room = (int64_t)s->cost->blocks * work->width * ROWS;
     FERRY_AUTO double *sums = NULL;
-    FERRY_TRY(ferry_alloc(&sums, room * s->threads));
+    FERRY_TRY(ferry_alloc(&sums, room * s->threads * s->together));
     ferry_status status = FERRY_OK;
 #pragma omp parallel for num_threads(s->threads) schedule(dynamic)
-    for (int b = first; b < last; b++) {
-        const int t = omp_get_thread_num();
-        double *c = s->leaf + 2 * s->columns * t;
-        int64_t panel, end;
-        memset(c, 0, (size_t)s->columns * sizeof *c);
-        block_panels(&panel, &end, grid, b);
-        for (; panel < end; panel++) whole_panel(c, s, work, &s->panel[t], panel, sums + room * t);
-        if (!work->columns) continue;
+    for (int b = first; b < last; b += step) {
+        const int t = omp_get_thread_num(), end = b + step < last ? b + step : last;
+        group k = {.panel = s->panel + (int64_t)t * s->together, .sums = sums + room * t * s->together, .room = room};
+        const ferry_status done = some_blocks(&k, s->leaf + 2 * s->columns * t, s, work, b, end);
+        if (done == FERRY_OK) continue;
 #pragma omp critical(ferry_sinkhorn)
-        {
-            ferry_status planted = plant(s->forest, c, s->columns, b);
-            if (planted != FERRY_OK) status = planted;
-        }
+        status = done;
     }
     return status;
 }
@@ -199,6 +278,8 @@ typedef struct batch {
     double *sums;               /* [batch][width][24] over all columns */
     double *max;                /* [batch][24] */
     ferry_again *again;         /* [batch] */
+    ferry_panel_rows *rows;     /* [batch] those to evaluate, */
+    double **row_sums;          /* [batch] and where their block sums go */
     ferry_forest *forest;       /* over target blocks */
 } batch;
 
@@ -208,6 +289,8 @@ static void free_batch(batch *k)
     free(k->sums);
     free(k->max);
     free(k->again);
+    free(k->rows);
+    free(k->row_sums);
     ferry_forest_close(&k->forest);
 }
 static ferry_status open_batch(batch *k, const ferry_sinkhorn *s, const ferry_row_work *work)
@@ -218,16 +301,27 @@ static ferry_status open_batch(batch *k, const ferry_sinkhorn *s, const ferry_ro
     FERRY_TRY(ferry_alloc(&k->sums, width * s->batch));
     FERRY_TRY(ferry_alloc(&k->max, (int64_t)s->batch * ROWS));
     FERRY_TRY(ferry_alloc(&k->again, s->batch));
+    FERRY_TRY(ferry_alloc(&k->rows, s->batch));
+    FERRY_TRY(ferry_alloc_bytes(&k->row_sums, s->batch, sizeof(double *)));
     return ferry_forest_open(&k->forest, width * s->batch, s->grid->target.blocks.count, FERRY_JOIN_SUM);
 }
 
-/* Panels that are not done yet, at their references. */
+/* Panels that are not done yet, at their references: as many together as leave work for every thread. */
 static void evaluate_batch(batch *k, ferry_sinkhorn *s, const ferry_row_work *work)
 {
+    int64_t count = 0, parts;
+    for (int64_t p = 0; p < k->count; p++) {
+        if (k->again[p] == FERRY_ROWS_DONE) continue;
+        k->rows[count] = (ferry_panel_rows){&s->panel[p], k->first + p, s->reference + p * ROWS};
+        k->row_sums[count++] = k->block_sums + p * k->room;
+    }
+    parts = (count + s->together - 1) / s->together;
+    if (parts < s->threads) parts = s->threads < count ? s->threads : count;
 #pragma omp parallel for num_threads(s->threads) schedule(dynamic)
-    for (int64_t p = 0; p < k->count; p++)
-        if (k->again[p] != FERRY_ROWS_DONE)
-            work->evaluate(k->block_sums + p * k->room, work, s, &s->panel[p], k->first + p, s->reference + p * ROWS);
+    for (int64_t part = 0; part < parts; part++) {
+        const int64_t first = part * count / parts, end = (part + 1) * count / parts;
+        work->evaluate(k->row_sums + first, work, s, k->rows + first, (int)(end - first));
+    }
 }
 
 /* Local. Block sums of the batch into the forest. */
@@ -336,12 +430,13 @@ ferry_status ferry_sinkhorn_pass(double *c, ferry_sinkhorn *s, const ferry_row_w
 
 /* --- one iteration --- */
 
-static void evaluate_plan(double *sums, const ferry_row_work *work, ferry_sinkhorn *s, ferry_panel *panel,
-                          int64_t index, const double *reference)
+static void evaluate_plan(double *const *sums, const ferry_row_work *work, ferry_sinkhorn *s,
+                          const ferry_panel_rows *rows, int count)
 {
     (void)work;
-    ferry_panel_plan(panel, s->source, index, reference, &s->target);
-    memcpy(sums, panel->block_sums, (size_t)panel->blocks * ROWS * sizeof *sums);
+    ferry_panels_plan(rows, count, s->source, &s->target);
+    for (int g = 0; g < count; g++)
+        memcpy(sums[g], rows[g].panel->block_sums, (size_t)rows[g].panel->blocks * ROWS * sizeof **sums);
 }
 
 /* L_i = epsilon log r_i - reference_i;  f' = tau_a (epsilon log a_i - L_i);  f = (1 - w) f + w f' */
@@ -398,29 +493,58 @@ ferry_status ferry_sinkhorn_iterate(ferry_sinkhorn *s)
 
 /* --- column log-sum-exp --- */
 
+static void clear_lse(double *m, double *t, int64_t columns)
+{
+    for (int64_t j = 0; j < columns; j++) m[j] = -INFINITY;
+    memset(t, 0, (size_t)columns * sizeof *t);
+}
+/* Local. Blocks first ... end - 1 by one thread: m, t [columns], panel [together]. */
+static ferry_status lse_some_blocks(ferry_forest *forest, ferry_sinkhorn *s, double *m, ferry_panel *panel,
+                                    int together, int first, int end)
+{
+    double *t = m + s->columns;
+    int64_t from, to, stop, ignored;
+    ferry_status status = FERRY_OK;
+    block_panels(&from, &stop, s->grid, first);
+    block_panels(&ignored, &to, s->grid, end - 1);
+    clear_lse(m, t, s->columns);
+    for (int64_t p = from, next; p < to; p = next) {
+        ferry_panel_rows rows[MOST];
+        next = p + next_group(to - p, together);
+        for (int64_t i = p; i < next; i++) rows[i - p] = (ferry_panel_rows){&panel[i - p], i, s->f + i * ROWS};
+        ferry_panels_scores(rows, (int)(next - p), s->source, &s->target);
+        for (int64_t i = p; i < next; i++) {
+            ferry_panel_join_lse(m, t, &panel[i - p]);
+            if (i + 1 < stop) continue;
+#pragma omp critical(ferry_sinkhorn)
+            {
+                ferry_status planted = plant(forest, m, 2 * s->columns, first);
+                if (planted != FERRY_OK) status = planted;
+            }
+            clear_lse(m, t, s->columns);
+            if (++first < end) block_panels(&ignored, &stop, s->grid, first);
+        }
+    }
+    return status;
+}
+
 /* Local. */
 static ferry_status lse_blocks(ferry_forest *forest, ferry_sinkhorn *s)
 {
     const ferry_grid *grid = s->grid;
     const int first = grid->source.block[grid->row], last = grid->source.block[grid->row + 1];
-    const int threads = s->threads < s->panels ? s->threads : s->panels;
+    const int threads = s->threads < s->panels ? s->threads : s->panels,
+              step = blocks_at_once(s, last - first, threads);
+    const int together = s->together < s->panels / threads ? s->together : s->panels / threads;
     ferry_status status = FERRY_OK;
-    (void)threads; /* where OpenMP is off */
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
-    for (int b = first; b < last; b++) {
-        const int thread = omp_get_thread_num();
-        double *m = s->leaf + 2 * s->columns * thread, *t = m + s->columns;
-        int64_t panel, end;
-        for (int64_t j = 0; j < s->columns; j++) m[j] = -INFINITY;
-        memset(t, 0, (size_t)s->columns * sizeof *t);
-        block_panels(&panel, &end, grid, b);
-        for (; panel < end; panel++)
-            ferry_panel_column_lse(m, t, &s->panel[thread], s->source, panel, s->f + panel * ROWS, &s->target);
+    for (int b = first; b < last; b += step) {
+        const int t = omp_get_thread_num(), end = b + step < last ? b + step : last;
+        const ferry_status done = lse_some_blocks(forest, s, s->leaf + 2 * s->columns * t,
+                                                  s->panel + (int64_t)t * together, together, b, end);
+        if (done == FERRY_OK) continue;
 #pragma omp critical(ferry_sinkhorn)
-        {
-            ferry_status planted = plant(forest, m, 2 * s->columns, b);
-            if (planted != FERRY_OK) status = planted;
-        }
+        status = done;
     }
     return status;
 }

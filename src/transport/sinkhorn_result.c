@@ -115,12 +115,10 @@ static void chunk_double(double (*sums)[ROWS], const last *l, ferry_panel *panel
         }
 }
 
-static void evaluate_last(double *sums, const ferry_row_work *work, ferry_sinkhorn *s, ferry_panel *panel,
-                          int64_t index, const double *reference)
+/* A panel of exponents. */
+static void panel_last(double *sums, const last *l, ferry_sinkhorn *s, ferry_panel *panel, int64_t index)
 {
-    const last *l = work->self;
     memset(sums, 0, (size_t)panel->blocks * 4 * ROWS * sizeof *sums);
-    ferry_panel_scores(panel, s->source, index, reference, &s->target);
     for (int b = 0; b < panel->blocks; b++) {
         double(*block)[ROWS] = (double(*)[ROWS])(void *)(sums + (int64_t)b * 4 * ROWS);
         for (int64_t u = panel->unit[b]; u < panel->unit[b + 1]; u += CHUNK) {
@@ -134,6 +132,12 @@ static void evaluate_last(double *sums, const ferry_row_work *work, ferry_sinkho
                     block[APART][i] += apart(s, l, panel, index, i, u, units);
         }
     }
+}
+static void evaluate_last(double *const *sums, const ferry_row_work *work, ferry_sinkhorn *s,
+                          const ferry_panel_rows *rows, int count)
+{
+    ferry_panels_scores(rows, count, s->source, &s->target);
+    for (int g = 0; g < count; g++) panel_last(sums[g], work->self, s, rows[g].panel, rows[g].index);
 }
 
 /* q: the plain row update when columns are penalised, min(1, a / r) with columns scaled to b otherwise. */

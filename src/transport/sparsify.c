@@ -217,11 +217,10 @@ static void step_alone(struct run *run, const ferry_pass *pass, int64_t first, i
 #pragma omp parallel for num_threads(passes->threads) schedule(static, 1)
     for (int t = 0; t < passes->threads; t++) {
         struct work *work = &run->work[t];
-        ferry_panel *panel = &passes->panel[t];
         work->rows = 0;
         if (t >= count) continue;
         describe_panel(work, pass, first + t);
-        ferry_panel_plan(panel, &pass->source, first + t, pass->f + (first + t) * ROWS, &passes->target);
+        ferry_panel *panel = ferry_passes_panel(passes, pass, first + t, passes->threads, t);
         ferry_panel_row_sums(work->sums, panel);
         factors_of(work, panel);
         select_rows(run, work, ferry_panel_entries(panel, work->rounded));
@@ -246,12 +245,11 @@ static void evaluate_parts(struct run *run, const ferry_pass *pass, int64_t step
 #pragma omp parallel for num_threads(passes->threads) schedule(static, 1)
     for (int t = 0; t < passes->threads; t++) {
         struct work *work = &run->work[t];
-        ferry_panel *panel = &passes->panel[t];
         work->rows = 0;
         for (int part = 0, place = 0; part < cols; part++) {
             const int64_t p = panel_of(passes, pass, part, step, t);
             if (p < 0) continue;
-            ferry_panel_plan(panel, &pass->source, p, pass->f + p * ROWS, &passes->target);
+            ferry_panel *panel = ferry_passes_panel(passes, pass, p, 0, t);
             memcpy(work->send + place * entries, ferry_panel_entries(panel, work->rounded),
                    (size_t)entries * sizeof *work->send);
             memcpy(work->send_sums + place * sums, panel->block_sums, (size_t)sums * sizeof *work->send_sums);

@@ -189,7 +189,7 @@ static void count_sample(struct counter *counter, ferry_passes *passes, struct s
     const int64_t room = ferry_passes_units(passes, passes->grid.col) * TILE;
 #pragma omp parallel for num_threads(passes->threads) schedule(static)
     for (int t = 0; t < passes->threads; t++) {
-        ferry_panel *panel = &passes->panel[t];
+        ferry_panel *panel = &passes->pool[t * passes->together];
         int64_t *count = counter->count + t * UPPER;
         for (int64_t p = t; p < sample->panels; p += passes->threads) {
             double sums[ROWS];
@@ -297,10 +297,9 @@ static void row_maxima(double *max, ferry_passes *passes, const ferry_pass *pass
     const int64_t units = ferry_passes_units(passes, passes->grid.col);
 #pragma omp parallel for num_threads(passes->threads) schedule(static)
     for (int t = 0; t < passes->threads; t++) {
-        ferry_panel *panel = &passes->panel[t];
         float most[ROWS];
         for (int64_t p = t; p < pass->panels; p += passes->threads) {
-            ferry_panel_plan(panel, &pass->source, p, pass->f + p * ROWS, &passes->target);
+            const ferry_panel *panel = ferry_passes_panel(passes, pass, p, passes->threads, t);
             const float *plan = ferry_panel_entries(panel, rounded + (panel->d ? t * units * TILE : 0));
             kernels->row_max(most, plan, units); /* entries, here, not exponents */
             for (int i = 0; i < ROWS; i++) max[p * ROWS + i] = (double)most[i];
