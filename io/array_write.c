@@ -129,6 +129,7 @@ typedef struct bring {
 static const void *piece_of(const bring *from, int64_t at, int64_t rows)
 {
     if (!from->names) return from->values ? from->values + (size_t)at * from->bytes : NULL;
+    if (!from->packed) return NULL;
     memset(from->packed, 0, (size_t)rows * from->bytes);
     for (int64_t i = 0; i < rows; i++)
         memcpy(from->packed + (size_t)i * from->bytes, ferry_name(from->names, at + i),

@@ -149,7 +149,7 @@ void neighbors_print(const ferry_neighbors_report *report, const ferry_neighbors
     print_setting(report);
     if (report->codes)
         printf("codes    of %d bytes; the vectors of %lld candidates a query read from the reference's file\n",
-               report->codes, (long long)(report->rerank * options->k));
+               report->codes, (long long)report->rerank * options->k);
     if (options->exact || recall->sample == 0) return;
     printf("recall   %.4f, measured on %lld queries; 1 %% of them below %.3f, 5 %% below %.3f, 10 %% below %.3f\n",
            recall->mean, (long long)recall->sample, recall->quantile[0], recall->quantile[1], recall->quantile[2]);

@@ -314,6 +314,7 @@ ferry_status ferry_quantizer_assign(int32_t *list, float *distance, const ferry_
     j.chunk = chunk_of(&j, threads);
     const int64_t chunks = (count + j.chunk - 1) / j.chunk;
     if (threads > chunks) threads = chunks < 1 ? 1 : (int)chunks;
+    (void)threads; /* where OpenMP is off */
     ferry_status status = FERRY_OK;
 #pragma omp parallel num_threads(threads)
     {

@@ -409,7 +409,7 @@ static ferry_status share_book(ferry_index *out, const header *h, const ferry_wo
     out->codes.bytes = (int)h->codes;
     out->codes.dim = (int)h->dim;
     FERRY_TRY(ferry_agree(world, ferry_alloc(&out->codes.book, count)));
-    if (world->rank == 0) memcpy(out->codes.book, book, (size_t)count * sizeof *book);
+    if (world->rank == 0 && book) memcpy(out->codes.book, book, (size_t)count * sizeof *book);
     ferry_broadcast(world, out->codes.book, (size_t)count * sizeof *book, 0);
     return FERRY_OK;
 }

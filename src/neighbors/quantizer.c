@@ -181,7 +181,7 @@ static void fill(ferry_quantizer *q, const ferry_world *leaders, const given *g)
                 {q->child, g->child, (size_t)(q->super.count + 1) * sizeof *q->child}};
     for (int i = 0; i < 4; i++) {
         void *to = (void *)(uintptr_t)part[i].to;
-        if (leaders->rank == 0) memcpy(to, part[i].from, part[i].bytes);
+        if (leaders->rank == 0 && to && part[i].from) memcpy(to, part[i].from, part[i].bytes);
         ferry_broadcast(leaders, to, part[i].bytes, 0);
     }
     ferry_centres_pack(&q->list, q->dim, q->kernels);

@@ -70,6 +70,7 @@ static int64_t larger(int64_t a, int64_t b)
 
 static void add_setting(tuning *t, ferry_visit_rule rule, double reach, int64_t probes)
 {
+    if (!t->job.reference) return;
     const int64_t looked = smaller(t->job.reference->lists, larger(LOOKED, 8 * probes));
     t->setting[t->settings++] = (setting){rule, reach, probes, looked};
 }
@@ -116,6 +117,7 @@ static ferry_status open_probe(probe *p, const tuning *t)
 /* One of each run of the list order. */
 static ferry_status draw_sample(tuning *t, uint64_t seed)
 {
+    if (!t->job.queries || t->job.chunk < 1) return ferry_fail(FERRY_E_ARG, "no queries to draw a sample from");
     const int64_t rows = t->job.queries->rows, chunks = (t->sample + t->job.chunk - 1) / t->job.chunk;
     t->first = smaller(t->sample, chunks * t->world->rank / t->world->size * t->job.chunk);
     t->count = smaller(t->sample, chunks * (t->world->rank + 1) / t->world->size * t->job.chunk) - t->first;
@@ -344,7 +346,7 @@ static ferry_status measure_chunk(probe *p, const tuning *t, int64_t at, int cou
 static ferry_status measure_sample(tuning *t)
 {
     ferry_status status = FERRY_OK;
-    const int64_t together = t->job.chunk, chunks = (t->count + together - 1) / together;
+    const int64_t together = larger(1, t->job.chunk), chunks = (t->count + together - 1) / together;
 #pragma omp parallel for num_threads(t->threads) schedule(dynamic, 1)
     for (int64_t i = 0; i < chunks; i++) {
         ferry_status now;

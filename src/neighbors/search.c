@@ -261,7 +261,7 @@ static ferry_status search_round(run *r, int64_t count)
 /* Collective. */
 static ferry_status search_all(run *r, ferry_graph *graph)
 {
-    const int64_t rounds = ferry_max(r->world, (r->chunks + r->room - 1) / r->room);
+    const int64_t rounds = ferry_max(r->world, (r->chunks + r->room - 1) / larger(1, r->room));
     for (int64_t i = 0; i < rounds; i++) {
         FERRY_TRY(ferry_agree(r->world, search_round(r, smaller(r->room, r->chunks - r->done))));
         const ferry_graph_rows rows = {.count = r->rows, .row = r->row, .cell = r->cell, .distance = r->distance};
@@ -272,7 +272,7 @@ static ferry_status search_all(run *r, ferry_graph *graph)
 }
 
 /* Collective. */
-static void add_counts(ferry_search_counts *counts, const run *r)
+static void add_counts(ferry_search_counts *counts, const run *r, const ferry_graph *graph)
 {
     int64_t sums[6] = {0};
     for (int t = 0; t < r->threads; t++) {
@@ -284,7 +284,7 @@ static void add_counts(ferry_search_counts *counts, const run *r)
         sums[4] += s->places_used;
     }
     ferry_total_counts(r->world, sums, 5);
-    *counts = (ferry_search_counts){.queries = r->job.queries->rows,
+    *counts = (ferry_search_counts){.queries = graph->rows,
                                     .lists = sums[0],
                                     .pairs = sums[1],
                                     .kept = sums[2],
@@ -317,7 +317,7 @@ ferry_status ferry_search(ferry_graph *graph, ferry_search_counts *counts, const
     run r = {.world = world};
     ferry_status status = ferry_agree(world, begin(&r, graph, queries, reference, options));
     if (status == FERRY_OK) status = search_all(&r, graph);
-    if (status == FERRY_OK) add_counts(counts, &r);
+    if (status == FERRY_OK) add_counts(counts, &r, graph);
     close_run(&r);
     return status;
 }

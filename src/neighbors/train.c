@@ -212,6 +212,7 @@ static ferry_status sort_by_owner(ferry_training *t, parcel *p)
     FERRY_AUTO int64_t *at = NULL;
     FERRY_AUTO float *row = NULL;
     FERRY_AUTO int32_t *cell = NULL;
+    if (!p->send) return ferry_fail(FERRY_E_MEM, "no memory for the counts of the sample");
     FERRY_TRY(ferry_alloc(&at, size + 1));
     FERRY_TRY(ferry_alloc(&row, t->rows * t->dim));
     FERRY_TRY(ferry_alloc(&cell, t->rows));
@@ -309,6 +310,7 @@ static ferry_status train_own(own *o, ferry_training *t)
     ferry_status status = FERRY_OK;
     const int steps = t->options.steps ? t->options.steps : STEPS;
     const int threads = t->options.threads < o->count ? t->options.threads : o->count;
+    (void)threads; /* where OpenMP is off */
 #pragma omp parallel num_threads(threads < 1 ? 1 : threads)
     {
         ferry_lloyd lloyd = {0};

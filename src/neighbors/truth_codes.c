@@ -51,7 +51,7 @@ static ferry_status read_share(float *mine, const ferry_sample *s, const ferry_w
         ferry_matrix row = {0};
         const bool there = i < count;
         FERRY_TRY(queries->read(queries->self, &row, world, there ? s->row[begin + i] : 0, there));
-        if (there) memcpy(mine + i * queries->dim, row.f, (size_t)queries->dim * sizeof *mine);
+        if (there && mine && row.f) memcpy(mine + i * queries->dim, row.f, (size_t)queries->dim * sizeof *mine);
         ferry_matrix_close(&row);
     }
     return FERRY_OK;
