@@ -79,12 +79,6 @@ static ferry_status ask(requests *r, const ferry_world *world, const int64_t *fi
     return FERRY_OK;
 }
 
-/* Both ends are there whenever there is something to copy. */
-static void copy(char *to, const char *from, size_t bytes)
-{
-    if (to && from) memcpy(to, from, bytes);
-}
-
 /* Local. */
 static ferry_status two_buffers(char **a, int64_t a_count, char **b, int64_t b_count, size_t size)
 {
@@ -101,10 +95,10 @@ static ferry_status fetch(void *out, requests *r, const ferry_world *world, cons
     const int64_t base = first[world->rank];
     FERRY_TRY(ferry_agree(world, two_buffers(&answers, r->asked, &back, r->count, size)));
     for (int64_t i = 0; i < r->asked; i++)
-        copy(answers + (size_t)i * size, (const char *)mine + (size_t)(r->theirs[i] - base) * size, size);
+        memcpy(answers + (size_t)i * size, (const char *)mine + (size_t)(r->theirs[i] - base) * size, size);
     ferry_exchange(world, answers, r->recv, back, r->send, size);
     for (int64_t i = 0; i < r->count; i++)
-        copy((char *)out + (size_t)r->place[i] * size, back + (size_t)i * size, size);
+        memcpy((char *)out + (size_t)r->place[i] * size, back + (size_t)i * size, size);
     return FERRY_OK;
 }
 
@@ -180,7 +174,6 @@ static ferry_status gather_rows(row_answers *a, int64_t **starts, void **out, co
 
 static void scatter_rows(int64_t *starts, char *out, const row_answers *a, const requests *r, size_t size)
 {
-    if (!starts || !out) return;
     for (int64_t i = 0; i < r->count; i++) starts[r->place[i] + 1] = a->mine[i];
     for (int64_t i = 0; i < r->count; i++) starts[i + 1] += starts[i];
     size_t at = 0;

@@ -104,7 +104,7 @@ static ferry_status injected(ferry_status mine)
     return n ? ferry_fail(FERRY_E_NUMERIC, "injected at meeting %ld", n) : mine;
 }
 
-ferry_status ferry_agree(const ferry_world *world, ferry_status mine)
+ferry_status(ferry_agree)(const ferry_world *world, ferry_status mine) /* the function, not the analyser's macro */
 {
     mine = injected(mine);
     struct {

@@ -27,6 +27,14 @@ FERRY_API void ferry_world_close(ferry_world *world);
  *  the first rank with that status. One small allreduce when all is well (MINLOC), call it before each collective.
  *  FERRY_FAIL=<n>:<rank> in the environment makes the n-th meeting (from 1) fail on one rank, for tests. */
 FERRY_API ferry_status ferry_agree(const ferry_world *world, ferry_status mine);
+#ifdef __clang_analyzer__ /* which does not see that the worst status covers one's own */
+static inline ferry_status ferry_agree_seen(const ferry_world *world, ferry_status mine)
+{
+    const ferry_status all = ferry_agree(world, mine);
+    return mine != FERRY_OK ? mine : all;
+}
+#define ferry_agree(world, mine) ferry_agree_seen((world), (mine))
+#endif
 /** Local, does not return. For a rank that cannot reach the next meeting: message, then MPI_Abort with the exit code.
  */
 FERRY_API void ferry_abort(const ferry_world *world, ferry_status why) __attribute__((noreturn));

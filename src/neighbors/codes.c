@@ -111,7 +111,6 @@ static ferry_status take_sample(training *t)
 {
     const ferry_lists *lists = t->lists;
     const int dim = lists->quantizer->dim;
-    if (!t->counts) return ferry_fail(FERRY_E_MEM, "no memory for the counts of the sample");
     const int64_t begin = sample_first(t, t->world->rank), end = begin + t->counts[t->world->rank];
     for (int64_t i = begin; i < end;) {
         const int64_t row = row_of(t, i), list = ferry_lists_of_row(lists, row);

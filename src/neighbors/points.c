@@ -68,7 +68,6 @@ static ferry_status pack_wishes(wish *w, const ferry_world *world, int64_t first
     const int64_t *own = w->own->firsts, mine = own[world->rank], end = own[world->rank + 1];
     const int dim = w->own->dim;
     int64_t total = 0, at = 0;
-    if (!w->come || !w->sent) return ferry_fail(FERRY_E_MEM, "no memory for what ranks want of each other");
     for (int r = 0; r < world->size; r++) {
         const int64_t *range = w->range + 2 * (int64_t)r;
         w->come[r] = overlap(first, first + count, own[r], own[r + 1]);

@@ -261,7 +261,7 @@ static ferry_status search_round(run *r, int64_t count)
 /* Collective. */
 static ferry_status search_all(run *r, ferry_graph *graph)
 {
-    const int64_t rounds = ferry_max(r->world, (r->chunks + r->room - 1) / larger(1, r->room));
+    const int64_t rounds = ferry_max(r->world, (r->chunks + r->room - 1) / r->room);
     for (int64_t i = 0; i < rounds; i++) {
         FERRY_TRY(ferry_agree(r->world, search_round(r, smaller(r->room, r->chunks - r->done))));
         const ferry_graph_rows rows = {.count = r->rows, .row = r->row, .cell = r->cell, .distance = r->distance};

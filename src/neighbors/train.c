@@ -212,7 +212,6 @@ static ferry_status sort_by_owner(ferry_training *t, parcel *p)
     FERRY_AUTO int64_t *at = NULL;
     FERRY_AUTO float *row = NULL;
     FERRY_AUTO int32_t *cell = NULL;
-    if (!p->send) return ferry_fail(FERRY_E_MEM, "no memory for the counts of the sample");
     FERRY_TRY(ferry_alloc(&at, size + 1));
     FERRY_TRY(ferry_alloc(&row, t->rows * t->dim));
     FERRY_TRY(ferry_alloc(&cell, t->rows));
