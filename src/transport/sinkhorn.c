@@ -9,6 +9,7 @@
  * log-sum-exp at the initial f. Momentum w: the new potential is (1 - w) old + w new.
  * Recentring (both taus below 1): the translation-invariant updates of Sejourne, Vialard, Peyre 2022. */
 #include "accelerate_impl.h"
+#include "regroup_impl.h"
 #include "sinkhorn_impl.h"
 #include "mpi/log.h"
 #include "mpi/stage.h"
@@ -19,7 +20,6 @@
 
 #define ROWS    FERRY_SOURCE_UNIT
 #define COLUMNS FERRY_TARGET_UNIT
-#define SEED    20231 /* of the sample that groups are found from */
 
 /* --- options, weights, memory --- */
 
@@ -488,47 +488,6 @@ static ferry_status solve(ferry_potentials *out, ferry_sinkhorn *s, safeguard *g
     return ferry_sinkhorn_result(out, s);
 }
 
-/* --- the accelerated loop works on targets in the order of their groups --- */
-
-/* The problem in that order. */
-typedef struct regrouped {
-    ferry_groups groups;
-    ferry_transport_options options; /* with g in that order */
-    double *b, *g, *work;
-} regrouped;
-
-static void close_regrouped(regrouped *r)
-{
-    ferry_groups_close(&r->groups);
-    free(r->b);
-    free(r->g);
-    free(r->work);
-}
-
-/* Collective. */
-static ferry_status open_regrouped(regrouped *r, ferry_cost *cost, const double *b, const ferry_transport_options *o)
-{
-    const ferry_grid *grid = cost->grid;
-    FERRY_TRY(ferry_groups_open(&r->groups, cost, ferry_accelerate_groups(cost, o->epsilon), SEED));
-    ferry_status status = ferry_alloc(&r->b, grid->target_rows);
-    if (status == FERRY_OK) status = ferry_alloc(&r->g, grid->target_rows);
-    if (status == FERRY_OK) status = ferry_alloc(&r->work, grid->target_rows);
-    FERRY_TRY(ferry_agree(grid->world, status));
-    FERRY_TRY(ferry_groups_order(r->b, &r->groups, b));
-    if (o->g) FERRY_TRY(ferry_groups_order(r->g, &r->groups, o->g));
-    r->options = *o;
-    r->options.g = o->g ? r->g : NULL;
-    return FERRY_OK;
-}
-
-/* Collective. g of the answer as the caller's targets are. */
-static ferry_status restore(ferry_potentials *out, regrouped *r)
-{
-    FERRY_TRY(ferry_groups_restore(r->work, &r->groups, out->g));
-    memcpy(out->g, r->work, (size_t)out->targets * sizeof *out->g);
-    return FERRY_OK;
-}
-
 /* Collective. One solve; groups: of the cost, for the accelerated loop, or NULL. */
 static ferry_status solve_with(ferry_potentials *out, ferry_cost *cost, const double *a, const double *b,
                                const ferry_transport_options *options, const ferry_groups *groups)
@@ -549,11 +508,11 @@ ferry_status ferry_transport(ferry_potentials *out, ferry_cost *cost, const doub
     memset(out, 0, sizeof *out);
     ferry_status status = check_same(cost->grid->world, options);
     if (status == FERRY_OK && ferry_accelerable(cost, options)) {
-        regrouped r = {0};
-        status = open_regrouped(&r, cost, b, options);
+        ferry_regrouped r = {0};
+        status = ferry_regrouped_open(&r, cost, b, options);
         if (status == FERRY_OK) status = solve_with(out, &r.groups.cost, a, r.b, &r.options, &r.groups);
-        if (status == FERRY_OK) status = restore(out, &r);
-        close_regrouped(&r);
+        if (status == FERRY_OK) status = ferry_regrouped_restore(out, &r);
+        ferry_regrouped_close(&r);
     } else if (status == FERRY_OK) {
         status = solve_with(out, cost, a, b, options, NULL);
     }

@@ -5,41 +5,25 @@
  *
  * One grid column: every thread takes whole canonical source blocks; nothing else is shared. Several panels are
  * evaluated together where that pays (panel.c), if need be from several blocks; what is added to a block, and in which
- * order, stays the same. Several grid columns: row sums lack the other columns' part, so batches of panels are kept:
- * their sums by canonical target blocks go through the tree of the grid row, then the second sweep adds the columns.
- * All ranks of a grid row have equally many batches and come to the same decisions, because reduced sums are the same
- * bits on all of them.
+ * order, stays the same. Several grid columns: sinkhorn_batch.c.
  *
  * Safety (no running maximum): a sum of 0, infinity or NaN lowers that row's reference by its largest exponent; a
  * potential that moves far has its panel evaluated again at the new place, so that nothing underflows in float. */
-#include "groups_impl.h"
-#include "sinkhorn_impl.h"
+#include "sinkhorn_pass_impl.h"
 #include <math.h>
 #include <omp.h>
 #include <string.h>
 
 #define ROWS        FERRY_SOURCE_UNIT
 #define COLUMNS     FERRY_TARGET_UNIT
-#define BATCH_BYTES ((int64_t)64 << 20) /* panels kept between the two sweeps where the grid has several columns */
 #define MOST_ROUNDS 4
 #define MOST        FERRY_PANELS_AT_ONCE
-
-/* Panels of a batch: from the whole problem alone, so that all ranks of a grid row agree. */
-static int batch_panels(const ferry_cost_options *options, int dim, int64_t targets, int grid_cols, int64_t panels)
-{
-    const int64_t columns = targets / grid_cols + targets / grid_cols / 8 + COLUMNS;
-    const int64_t least = 2 * (options->threads < 1 ? 1 : options->threads);
-    int64_t batch = BATCH_BYTES / ferry_panel_bytes(options, dim, columns);
-    if (batch < least) batch = least;
-    if (batch > panels) batch = panels;
-    return (int)(batch < 1 ? 1 : batch);
-}
 
 ferry_status ferry_sinkhorn_open_passes(ferry_sinkhorn *s)
 {
     const ferry_grid *grid = s->grid;
     const ferry_cost_options *o = ferry_cost_options_of(s->cost);
-    s->batch = batch_panels(o, s->cost->dim, grid->target.blocks.rows, grid->cols, s->source->panels);
+    s->batch = ferry_batch_panels(o, s->cost->dim, grid->target.blocks.rows, grid->cols, s->source->panels);
     s->together = ferry_panels_at_once(o, s->cost->dim, s->source->panels, s->columns);
     const int count = grid->cols == 1 ? s->threads * s->together : s->batch;
     FERRY_TRY(ferry_alloc(&s->panel, count));
@@ -71,7 +55,7 @@ int64_t ferry_sinkhorn_pass_bytes(const ferry_cost_options *options, int dim, in
     const ferry_blocks blocks = ferry_blocks_of(sources, ROWS);
     const int64_t mine = sources > 0 ? (blocks.count * source_rows + sources - 1) / sources + 1 : 1;
     const int on_rank = mine > blocks.count ? blocks.count : (int)mine;
-    const int batch = grid_cols == 1 ? 0 : batch_panels(options, dim, targets, grid_cols, panels);
+    const int batch = grid_cols == 1 ? 0 : ferry_batch_panels(options, dim, targets, grid_cols, panels);
     const int held = grid_cols == 1 ? threads * ferry_panels_at_once(options, dim, panels, columns) : batch;
     int64_t bytes = held * ferry_panel_bytes(options, dim, target_rows);
     bytes += 2 * columns * threads * (int64_t)sizeof(double) + columns * (int64_t)sizeof(double);
@@ -83,16 +67,16 @@ int64_t ferry_sinkhorn_pass_bytes(const ferry_cost_options *options, int dim, in
     return bytes;
 }
 
-static bool bad(double sum)
+bool ferry_bad_sum(double sum)
 {
     return !(sum > 0 && sum < INFINITY);
 }
 
 /* Rows without a usable sum go down to where their largest exponent is 0. */
-static void lower(double *reference, const double *sums, const double *max, double epsilon)
+void ferry_lower(double *reference, const double *sums, const double *max, double epsilon)
 {
     for (int i = 0; i < ROWS; i++)
-        if (reference[i] != -INFINITY && bad(sums[i]) && isfinite(max[i]))
+        if (reference[i] != -INFINITY && ferry_bad_sum(sums[i]) && isfinite(max[i]))
             reference[i] -= epsilon / FERRY_LOG2_E * max[i];
 }
 
@@ -106,7 +90,7 @@ static void count_part(int64_t *const *row, int rows, const double *units, const
 }
 
 /* The mass of a panel between groups. The last part of a unit that holds several is what the others leave. */
-static void add_aggregate(ferry_sinkhorn *s, const ferry_panel *panel, int64_t index, const double *q, int thread)
+void ferry_add_aggregate(ferry_sinkhorn *s, const ferry_panel *panel, int64_t index, const double *q, int thread)
 {
     const ferry_aggregate *a = s->aggregate;
     if (!a) return;
@@ -165,7 +149,7 @@ static ferry_again finish_panel(group *k, int g, ferry_sinkhorn *s, const ferry_
     ferry_again again = work->finish(k->q[g], work, s, panel, k->first + g, k->reference[g], sums, round);
     if (again == FERRY_ROWS_AT_MAX) {
         ferry_panel_row_max(max, panel, s->source, k->first + g, k->reference[g], &s->target);
-        lower(k->reference[g], sums, max, s->epsilon);
+        ferry_lower(k->reference[g], sums, max, s->epsilon);
     }
     return again;
 }
@@ -186,14 +170,14 @@ static void group_rows(group *k, ferry_sinkhorn *s, const ferry_row_work *work)
 }
 
 /* Panels of a canonical source block, counted from this rank's first. */
-static void block_panels(int64_t *first, int64_t *end, const ferry_grid *grid, int block)
+void ferry_block_panels(int64_t *first, int64_t *end, const ferry_grid *grid, int block)
 {
     *first = (ferry_block_first(&grid->source.blocks, block) - grid->source_first) / ROWS;
     *end = (ferry_block_first(&grid->source.blocks, block + 1) - grid->source_first + ROWS - 1) / ROWS;
 }
 
 /* A finished vector becomes a leaf; called by one thread at a time. */
-static ferry_status plant(ferry_forest *forest, const double *values, int64_t width, int block)
+ferry_status ferry_plant(ferry_forest *forest, const double *values, int64_t width, int block)
 {
     double *leaf;
     FERRY_TRY(ferry_forest_leaf(&leaf, forest));
@@ -223,25 +207,25 @@ static ferry_status some_blocks(group *k, double *c, ferry_sinkhorn *s, const fe
 {
     int64_t from, to, stop, ignored;
     ferry_status status = FERRY_OK;
-    block_panels(&from, &stop, s->grid, first);
-    block_panels(&ignored, &to, s->grid, end - 1);
+    ferry_block_panels(&from, &stop, s->grid, first);
+    ferry_block_panels(&ignored, &to, s->grid, end - 1);
     memset(c, 0, (size_t)s->columns * sizeof *c);
     for (k->first = from; k->first < to; k->first += k->count) {
         k->count = next_group(to - k->first, s->together);
         group_rows(k, s, work);
         for (int g = 0; g < k->count; g++) {
             if (work->columns) ferry_panel_columns(c, &k->panel[g], k->q[g]);
-            add_aggregate(s, &k->panel[g], k->first + g, k->q[g], omp_get_thread_num());
+            ferry_add_aggregate(s, &k->panel[g], k->first + g, k->q[g], omp_get_thread_num());
             if (k->first + g + 1 < stop) continue;
             if (work->columns) {
 #pragma omp critical(ferry_sinkhorn)
                 {
-                    ferry_status planted = plant(s->forest, c, s->columns, first);
+                    ferry_status planted = ferry_plant(s->forest, c, s->columns, first);
                     if (planted != FERRY_OK) status = planted;
                 }
                 memset(c, 0, (size_t)s->columns * sizeof *c);
             }
-            if (++first < end) block_panels(&ignored, &stop, s->grid, first);
+            if (++first < end) ferry_block_panels(&ignored, &stop, s->grid, first);
         }
     }
     return status;
@@ -269,160 +253,10 @@ static ferry_status pass_blocks(ferry_sinkhorn *s, const ferry_row_work *work)
     return status;
 }
 
-/* --- several grid columns --- */
-
-/* What a batch needs beside the panels. */
-typedef struct batch {
-    int64_t first, count, room; /* panels; numbers per panel in block_sums */
-    double *block_sums;         /* [batch][blocks][width][24] */
-    double *sums;               /* [batch][width][24] over all columns */
-    double *max;                /* [batch][24] */
-    ferry_again *again;         /* [batch] */
-    ferry_panel_rows *rows;     /* [batch] those to evaluate, */
-    double **row_sums;          /* [batch] and where their block sums go */
-    ferry_forest *forest;       /* over target blocks */
-} batch;
-
-static void free_batch(batch *k)
-{
-    free(k->block_sums);
-    free(k->sums);
-    free(k->max);
-    free(k->again);
-    free(k->rows);
-    free(k->row_sums);
-    ferry_forest_close(&k->forest);
-}
-static ferry_status open_batch(batch *k, const ferry_sinkhorn *s, const ferry_row_work *work)
-{
-    const int64_t width = (int64_t)work->width * ROWS;
-    k->room = s->cost->blocks * width;
-    FERRY_TRY(ferry_alloc(&k->block_sums, k->room * s->batch));
-    FERRY_TRY(ferry_alloc(&k->sums, width * s->batch));
-    FERRY_TRY(ferry_alloc(&k->max, (int64_t)s->batch * ROWS));
-    FERRY_TRY(ferry_alloc(&k->again, s->batch));
-    FERRY_TRY(ferry_alloc(&k->rows, s->batch));
-    FERRY_TRY(ferry_alloc_bytes(&k->row_sums, s->batch, sizeof(double *)));
-    return ferry_forest_open(&k->forest, width * s->batch, s->grid->target.blocks.count, FERRY_JOIN_SUM);
-}
-
-/* Panels that are not done yet, at their references: as many together as leave work for every thread. */
-static void evaluate_batch(batch *k, ferry_sinkhorn *s, const ferry_row_work *work)
-{
-    int64_t count = 0, parts;
-    for (int64_t p = 0; p < k->count; p++) {
-        if (k->again[p] == FERRY_ROWS_DONE) continue;
-        k->rows[count] = (ferry_panel_rows){&s->panel[p], k->first + p, s->reference + p * ROWS};
-        k->row_sums[count++] = k->block_sums + p * k->room;
-    }
-    parts = (count + s->together - 1) / s->together;
-    if (parts < s->threads) parts = s->threads < count ? s->threads : count;
-#pragma omp parallel for num_threads(s->threads) schedule(dynamic)
-    for (int64_t part = 0; part < parts; part++) {
-        const int64_t first = part * count / parts, end = (part + 1) * count / parts;
-        work->evaluate(k->row_sums + first, work, s, k->rows + first, (int)(end - first));
-    }
-}
-
-/* Local. Block sums of the batch into the forest. */
-static ferry_status plant_batch(batch *k, const ferry_sinkhorn *s, const ferry_row_work *work)
-{
-    const int64_t width = (int64_t)work->width * ROWS;
-    for (int b = 0; b < s->cost->blocks; b++) {
-        double *leaf;
-        FERRY_TRY(ferry_forest_leaf(&leaf, k->forest));
-        for (int64_t p = 0; p < k->count; p++)
-            memcpy(leaf + p * width, k->block_sums + p * k->room + b * width, (size_t)width * sizeof *leaf);
-        ferry_forest_add(k->forest, s->grid->target.block[s->grid->col] + b);
-    }
-    return FERRY_OK;
-}
-
-/* Collective over the grid row. References of rows without a usable sum go down by their largest exponents. */
-static void lower_batch(batch *k, ferry_sinkhorn *s, const ferry_row_work *work)
-{
-#pragma omp parallel for num_threads(s->threads) schedule(dynamic)
-    for (int64_t p = 0; p < k->count; p++)
-        if (k->again[p] == FERRY_ROWS_AT_MAX)
-            ferry_panel_row_max(k->max + p * ROWS, &s->panel[p], s->source, k->first + p, s->reference + p * ROWS,
-                                &s->target);
-        else
-            for (int i = 0; i < ROWS; i++) k->max[p * ROWS + i] = -INFINITY;
-    ferry_max_doubles(&s->grid->across, k->max, k->count * ROWS);
-    for (int64_t p = 0; p < k->count; p++)
-        if (k->again[p] == FERRY_ROWS_AT_MAX)
-            lower(s->reference + p * ROWS, k->sums + p * work->width * ROWS, k->max + p * ROWS, s->epsilon);
-}
-
-/* Collective over the grid row. Rows of the batch from evaluation to q. */
-static ferry_status batch_rows(batch *k, ferry_sinkhorn *s, const ferry_row_work *work)
-{
-    memcpy(s->reference, s->f + k->first * ROWS, (size_t)(k->count * ROWS) * sizeof *s->reference);
-    for (int64_t p = 0; p < k->count; p++) k->again[p] = FERRY_ROWS_AGAIN;
-    for (int round = 0;; round++) {
-        int most = FERRY_ROWS_DONE;
-        evaluate_batch(k, s, work);
-        FERRY_TRY(ferry_agree(&s->grid->across, plant_batch(k, s, work)));
-        FERRY_TRY(ferry_forest_reduce(k->sums, k->forest, &s->grid->across, s->cost->options.reduction));
-        for (int64_t p = 0; p < k->count; p++) {
-            if (k->again[p] == FERRY_ROWS_DONE) continue;
-            k->again[p] = work->finish(s->q + p * ROWS, work, s, &s->panel[p], k->first + p, s->reference + p * ROWS,
-                                       k->sums + p * work->width * ROWS, round);
-            if ((int)k->again[p] > most) most = (int)k->again[p];
-        }
-        if (most == FERRY_ROWS_DONE) return FERRY_OK;
-        if (most == FERRY_ROWS_AT_MAX) lower_batch(k, s, work);
-    }
-}
-
-/* Local. Panels first ... end - 1, of one canonical block, add their columns to c; threads share the columns. */
-static void batch_columns(double *c, ferry_sinkhorn *s, const batch *k, int64_t first, int64_t end)
-{
-    const int64_t *unit = s->cost->unit;
-#pragma omp parallel for num_threads(s->threads) schedule(static)
-    for (int b = 0; b < s->cost->blocks; b++)
-        for (int64_t p = first; p < end; p++)
-            ferry_panel_columns_part(c, &s->panel[p - k->first], s->q + (p - k->first) * ROWS, unit[b],
-                                     unit[b + 1] - unit[b]);
-}
-
-/* Local. The second sweep; *block is the canonical block that is being added up in s->leaf. */
-static ferry_status sweep_columns(ferry_sinkhorn *s, const batch *k, int *block)
-{
-    for (int64_t p = k->first; p < k->first + k->count;) {
-        int64_t first, end;
-        block_panels(&first, &end, s->grid, *block);
-        const int64_t stop = end < k->first + k->count ? end : k->first + k->count;
-        if (p == first) memset(s->leaf, 0, (size_t)s->columns * sizeof *s->leaf);
-        batch_columns(s->leaf, s, k, p, stop);
-        for (int64_t i = p; i < stop; i++)
-            add_aggregate(s, &s->panel[i - k->first], i, s->q + (i - k->first) * ROWS, 0);
-        if (stop == end) FERRY_TRY(plant(s->forest, s->leaf, s->columns, (*block)++));
-        p = stop;
-    }
-    return FERRY_OK;
-}
-
-/* Collective over the grid row: all its ranks have the same rows, so the same batches. */
-static ferry_status pass_batches(ferry_sinkhorn *s, const ferry_row_work *work)
-{
-    batch k = {0};
-    int block = s->grid->source.block[s->grid->row];
-    ferry_status status = ferry_agree(&s->grid->across, open_batch(&k, s, work)), kept = FERRY_OK;
-    for (k.first = 0; k.first < s->source->panels && status == FERRY_OK; k.first += s->batch) {
-        const int64_t left = s->source->panels - k.first;
-        k.count = left < s->batch ? left : s->batch;
-        status = batch_rows(&k, s, work);
-        if (status == FERRY_OK && work->columns && kept == FERRY_OK) kept = sweep_columns(s, &k, &block);
-    }
-    free_batch(&k);
-    return status != FERRY_OK ? status : kept;
-}
-
 ferry_status ferry_sinkhorn_pass(double *c, ferry_sinkhorn *s, const ferry_row_work *work)
 {
     s->passes++;
-    FERRY_TRY(ferry_agree(s->grid->world, s->grid->cols == 1 ? pass_blocks(s, work) : pass_batches(s, work)));
+    FERRY_TRY(ferry_agree(s->grid->world, s->grid->cols == 1 ? pass_blocks(s, work) : ferry_pass_batches(s, work)));
     if (!work->columns) return FERRY_OK;
     ferry_status status = ferry_forest_reduce(c, s->forest, &s->grid->down, s->cost->options.reduction);
     return s->grid->cols == 1 ? status : ferry_agree(s->grid->world, status); /* one column: down is the world */
@@ -453,7 +287,7 @@ static ferry_again finish_plan(double *q, const ferry_row_work *work, ferry_sink
         f[i] = raw[i] = -INFINITY;
         r[i] = 0;
         if (reference[i] == -INFINITY) continue;
-        if (bad(sums[i]) && round < 2) again = FERRY_ROWS_AT_MAX;
+        if (ferry_bad_sum(sums[i]) && round < 2) again = FERRY_ROWS_AT_MAX;
         r[i] = sums[i] * exp2(panel->residual[i]);
         raw[i] = s->tau_a * (s->epsilon * (log(s->a[row]) - log(r[i])) + reference[i]); /* a / r may overflow */
         f[i] = s->weight == 1 ? raw[i] : s->f[row] + s->weight * (raw[i] - s->f[row]);
@@ -505,8 +339,8 @@ static ferry_status lse_some_blocks(ferry_forest *forest, ferry_sinkhorn *s, dou
     double *t = m + s->columns;
     int64_t from, to, stop, ignored;
     ferry_status status = FERRY_OK;
-    block_panels(&from, &stop, s->grid, first);
-    block_panels(&ignored, &to, s->grid, end - 1);
+    ferry_block_panels(&from, &stop, s->grid, first);
+    ferry_block_panels(&ignored, &to, s->grid, end - 1);
     clear_lse(m, t, s->columns);
     for (int64_t p = from, next; p < to; p = next) {
         ferry_panel_rows rows[MOST];
@@ -518,11 +352,11 @@ static ferry_status lse_some_blocks(ferry_forest *forest, ferry_sinkhorn *s, dou
             if (i + 1 < stop) continue;
 #pragma omp critical(ferry_sinkhorn)
             {
-                ferry_status planted = plant(forest, m, 2 * s->columns, first);
+                ferry_status planted = ferry_plant(forest, m, 2 * s->columns, first);
                 if (planted != FERRY_OK) status = planted;
             }
             clear_lse(m, t, s->columns);
-            if (++first < end) block_panels(&ignored, &stop, s->grid, first);
+            if (++first < end) ferry_block_panels(&ignored, &stop, s->grid, first);
         }
     }
     return status;
