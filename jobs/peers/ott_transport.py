@@ -10,6 +10,9 @@ parser.add_argument("--epsilon", type=float, default=0.05, help="of the cost sca
 parser.add_argument("--threshold", type=float, default=1e-3)
 parser.add_argument("--batch-size", type=int, default=0, help="0: the whole cost matrix in memory")
 parser.add_argument("--max-iterations", type=int, default=2000)
+parser.add_argument("--tau", type=float, default=1, help="of both sides; below 1: unbalanced")
+parser.add_argument("--setting", default="shipped", choices=["shipped", "momentum", "adaptive", "anderson"],
+                    help="as shipped; momentum 1.5; adaptive momentum from 20 on; Anderson of memory 5")
 parser.add_argument("--threads", type=int, required=True)
 args = parser.parse_args()
 
@@ -23,16 +26,22 @@ import jax.numpy as jnp  # noqa: E402
 import ott  # noqa: E402
 from ott.geometry import pointcloud  # noqa: E402
 from ott.problems.linear import linear_problem  # noqa: E402
-from ott.solvers.linear import sinkhorn  # noqa: E402
+from ott.solvers.linear import acceleration, sinkhorn  # noqa: E402
 
 x, y = (jnp.asarray(points) for points in common.read_points(args.file))
-solver = sinkhorn.Sinkhorn(threshold=args.threshold, max_iterations=args.max_iterations)
+helped = {
+    "shipped": {},
+    "momentum": {"momentum": acceleration.Momentum(start=0, value=1.5)},
+    "adaptive": {"momentum": acceleration.Momentum(start=20, value=1.0)},
+    "anderson": {"anderson": acceleration.AndersonAcceleration(memory=5)},
+}[args.setting]
+solver = sinkhorn.Sinkhorn(threshold=args.threshold, max_iterations=args.max_iterations, **helped)
 
 
 @jax.jit
 def solve(x, y):
     geometry = pointcloud.PointCloud(x, y, epsilon=args.epsilon, scale_cost="mean", batch_size=args.batch_size or None)
-    return solver(linear_problem.LinearProblem(geometry))
+    return solver(linear_problem.LinearProblem(geometry, tau_a=args.tau, tau_b=args.tau))
 
 
 compiled = solve.lower(x, y).compile()
@@ -43,5 +52,5 @@ cpu, wall = common.cpu_seconds() - cpu, time.perf_counter() - wall
 errors = [float(e) for e in out.errors if e >= 0]
 print(json.dumps({
     "program": f"ott-jax {ott.__version__}, jax {jax.__version__}",
-    "iterations": int(out.n_iters), "converged": bool(out.converged), "error": errors[-1],
+    "iterations": int(out.n_iters), "converged": bool(out.converged), "error": errors[-1] if errors else None, "setting": args.setting,
     "reg_ot_cost": float(out.reg_ot_cost), "cpu_seconds": cpu, "seconds": wall, "peak_gib": common.peak_gib()}))
