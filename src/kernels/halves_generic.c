@@ -1,0 +1,90 @@
+/* halves_generic.c - the reference: tiles in half precision, in plain C for any CPU.
+ *
+ * A half has 5 bits of exponent and 10 of fraction: 2^(e - 15) (1 + f / 1024), and f 2^-24 for e = 0. Conversions are
+ * those of IEEE 754, to nearest with ties to even, as the CPU's own instructions do it. */
+#include "halves_impl.h"
+#include <string.h>
+
+static inline uint32_t bits_of(float a)
+{
+    uint32_t bits;
+    memcpy(&bits, &a, sizeof bits);
+    return bits;
+}
+static inline float float_of(uint32_t bits)
+{
+    float a;
+    memcpy(&a, &bits, sizeof a);
+    return a;
+}
+
+static uint16_t half_of(float a)
+{
+    const uint32_t bits = bits_of(a), sign = bits >> 16 & 0x8000U, size = bits & 0x7fffffffU;
+    if (size > 0x7f800000U) return (uint16_t)(sign | 0x7e00U | (size >> 13 & 0x3ffU)); /* NaN, made quiet */
+    if (size >= 0x47800000U) return (uint16_t)(sign | 0x7c00U);                        /* 2^16 and more */
+    if (size < 0x38800000U) /* below 2^-14: adding 1/2 rounds to multiples of 2^-24 */
+        return (uint16_t)(sign | (bits_of(float_of(size) + 0.5F) - 0x3f000000U));
+    const uint32_t odd = size >> 13 & 1;
+    return (uint16_t)(sign | ((size - 0x38000000U + 0xfffU + odd) >> 13)); /* may carry into infinity */
+}
+static inline float float_of_half(uint16_t half)
+{
+    const uint32_t size = half & 0x7fffU, sign = (uint32_t)(half & 0x8000U) << 16;
+    /* scaled by 2^112, which is exact for subnormal halves too */
+    const float a = float_of(size << 13) * 0x1p112F;
+    return float_of(sign | (size >= 0x7c00U ? size << 13 | 0x7f800000U : bits_of(a)));
+}
+
+static float keep(uint16_t *half, const float *plan, const float *weights)
+{
+    float most = 0;
+    for (int i = 0; i < ROWS; i++)
+        for (int j = 0; j < COLUMNS; j++) {
+            const float a = plan[i * COLUMNS + j] * weights[i];
+            most = a > most ? a : most;
+            half[i * COLUMNS + j] = half_of(a);
+        }
+    return most;
+}
+
+static void flush(double past[][COLUMNS], float now[][COLUMNS])
+{
+    for (int i = 0; i < PART; i++)
+        for (int j = 0; j < COLUMNS; j++) {
+            past[i][j] += (double)now[i][j];
+            now[i][j] = 0;
+        }
+}
+static void rows_of(double *sums, const uint16_t *halves, const float *w, const int32_t *unit, int64_t count, int first)
+{
+    float now[PART][COLUMNS] = {0};
+    double past[PART][COLUMNS] = {0};
+    const uint16_t *p = halves + (ptrdiff_t)first * COLUMNS;
+    for (int64_t k = 0; k < count; k++, p += TILE) {
+        const float *wk = w + (int64_t)unit[k] * COLUMNS;
+        for (int i = 0; i < PART; i++)
+            for (int j = 0; j < COLUMNS; j++) now[i][j] += float_of_half(p[i * COLUMNS + j]) * wk[j];
+        if (k % FERRY_HALF_FLUSH == FERRY_HALF_FLUSH - 1) flush(past, now);
+    }
+    flush(past, now);
+    for (int i = 0; i < PART; i++) {
+        for (int half = COLUMNS / 2; half > 0; half /= 2)
+            for (int j = 0; j < half; j++) past[i][j] += past[i][j + half];
+        sums[i] = past[i][0];
+    }
+}
+
+static void columns_of(double *c, const uint16_t *halves, const float *q, const int32_t *unit, int64_t count, int first,
+                       int end)
+{
+    for (int64_t k = 0; k < count; k++, halves += TILE) {
+        float sum[COLUMNS] = {0};
+        double *ck = c + (int64_t)unit[k] * COLUMNS;
+        for (int i = first; i < end; i++)
+            for (int j = 0; j < COLUMNS; j++) sum[j] += q[i] * float_of_half(halves[i * COLUMNS + j]);
+        for (int j = 0; j < COLUMNS; j++) ck[j] += (double)sum[j];
+    }
+}
+
+const ferry_halves ferry_halves_generic = {.keep = keep, .rows = rows_of, .columns = columns_of};
