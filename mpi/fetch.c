@@ -87,29 +87,47 @@ static ferry_status two_buffers(char **a, int64_t a_count, char **b, int64_t b_c
 }
 
 /* Collective. */
-static ferry_status fetch(void *out, requests *r, const ferry_world *world, const int64_t *first, const void *mine,
-                          size_t size)
+static ferry_status fetch(void *out, requests *r, const ferry_world *world, const int64_t *first, ferry_record_of get,
+                          const void *self, size_t size)
 {
     FERRY_AUTO char *answers = NULL;
     FERRY_AUTO char *back = NULL;
     const int64_t base = first[world->rank];
     FERRY_TRY(ferry_agree(world, two_buffers(&answers, r->asked, &back, r->count, size)));
-    for (int64_t i = 0; i < r->asked; i++)
-        memcpy(answers + (size_t)i * size, (const char *)mine + (size_t)(r->theirs[i] - base) * size, size);
+    for (int64_t i = 0; i < r->asked; i++) get(answers + (size_t)i * size, self, r->theirs[i] - base);
     ferry_exchange(world, answers, r->recv, back, r->send, size);
     for (int64_t i = 0; i < r->count; i++)
         memcpy((char *)out + (size_t)r->place[i] * size, back + (size_t)i * size, size);
     return FERRY_OK;
 }
 
-ferry_status ferry_fetch(void *out, const ferry_world *world, const int64_t *first, const void *mine, size_t size,
-                         const int64_t *wanted, int64_t count)
+ferry_status ferry_fetch_from(void *out, const ferry_world *world, const int64_t *first, ferry_record_of get,
+                              const void *self, size_t size, const int64_t *wanted, int64_t count)
 {
     requests r;
     ferry_status status = ask(&r, world, first, wanted, count);
-    if (status == FERRY_OK) status = fetch(out, &r, world, first, mine, size);
+    if (status == FERRY_OK) status = fetch(out, &r, world, first, get, self, size);
     free_requests(&r);
     return status;
+}
+
+/* Records one after the other. */
+typedef struct packed {
+    const char *records;
+    size_t size;
+} packed;
+
+static void get_packed(void *to, const void *self, int64_t i)
+{
+    const packed *p = self;
+    memcpy(to, p->records + (size_t)i * p->size, p->size);
+}
+
+ferry_status ferry_fetch(void *out, const ferry_world *world, const int64_t *first, const void *mine, size_t size,
+                         const int64_t *wanted, int64_t count)
+{
+    const packed records = {mine, size};
+    return ferry_fetch_from(out, world, first, get_packed, &records, size, wanted, count);
 }
 
 /* --- records of different lengths --- */

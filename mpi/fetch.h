@@ -7,6 +7,11 @@ FERRY_BEGIN
  *  first[r] ... first[r + 1] - 1 (first [ranks + 1]) of the whole array in `mine`. Failures to allocate are agreed. */
 FERRY_API ferry_status ferry_fetch(void *out, const ferry_world *world, const int64_t *first, const void *mine,
                                    size_t size, const int64_t *wanted, int64_t count);
+/** Reads record i, counted from this rank's first, into `to`. */
+typedef void (*ferry_record_of)(void *to, const void *self, int64_t i);
+/** Collective. The same where records are not stored one after the other: get(to, self, i) makes one. */
+FERRY_API ferry_status ferry_fetch_from(void *out, const ferry_world *world, const int64_t *first, ferry_record_of get,
+                                        const void *self, size_t size, const int64_t *wanted, int64_t count);
 /** Collective. The same for records of different lengths: record i of this rank is mine[start[i]] ... mine[start[i + 1]
  *  - 1], elements of `size` bytes. *starts [count + 1] and *out are the caller's, free with free(). */
 FERRY_API ferry_status ferry_fetch_rows(int64_t **starts, void **out, const ferry_world *world, const int64_t *first,

@@ -1,8 +1,8 @@
-/* Groups of near cells by k-means on a sample of both sides, and the target side put in their order.
+/* Groups of near cells by k-means on a sample of both sides, and a label for every cell.
  *
  * The sample is stratified: one cell at a random place of each of equally long stretches, so it depends on the numbers
- * of cells and the seed alone. Rank 0 finds the centres; all assign their cells; labels of all targets are known to all
- * ranks, hence so is the new order (by group, then as before). */
+ * of cells and the seed alone. Rank 0 finds the centres; all assign their cells; labels of all cells are known to all
+ * ranks, hence so is the new order (groups_order.c). */
 #include "groups_impl.h"
 #include "math/random.h"
 #include "mpi/exchange.h"
@@ -160,287 +160,56 @@ static ferry_status assign(int32_t *label, ferry_groups *groups, const ferry_cos
     return FERRY_OK;
 }
 
-/* Collective. all [m] = labels of every target, in the caller's order. */
-static ferry_status label_targets(int32_t *all, ferry_groups *groups, const ferry_cost *cost)
+/* One side: who holds which of its cells. */
+typedef struct side {
+    row_of row;
+    int64_t here; /* cells of this rank, which those of `same` hold too */
+    const ferry_world *same, *cut;
+    const int64_t *first; /* [ranks of cut + 1] */
+} side;
+
+/* Collective. all [cells of the problem] = labels of a whole side, in the caller's order; ranks with the same cells
+ * share the work. */
+static ferry_status label_side(int32_t *all, ferry_groups *groups, const ferry_cost *cost, const side *k)
 {
-    const ferry_grid *grid = cost->grid;
-    const int parts = grid->down.size, part = grid->down.rank;
-    const int64_t first = grid->target_rows * part / parts, end = grid->target_rows * (part + 1) / parts;
+    const int parts = k->same->size, part = k->same->rank;
+    const int64_t first = k->here * part / parts, end = k->here * (part + 1) / parts;
     FERRY_AUTO int32_t *mine = NULL;
-    FERRY_AUTO int32_t *column = NULL;
+    FERRY_AUTO int32_t *here = NULL;
     FERRY_AUTO int64_t *shares = NULL;
-    FERRY_AUTO int64_t *columns = NULL;
+    FERRY_AUTO int64_t *counts = NULL;
     ferry_status status = ferry_alloc(&mine, end - first);
-    if (status == FERRY_OK) status = ferry_alloc(&column, grid->target_rows);
+    if (status == FERRY_OK) status = ferry_alloc(&here, k->here);
     if (status == FERRY_OK) status = ferry_alloc(&shares, parts);
-    if (status == FERRY_OK) status = ferry_alloc(&columns, grid->cols);
-    for (int r = 0; r < parts && status == FERRY_OK; r++)
-        shares[r] = grid->target_rows * (r + 1) / parts - grid->target_rows * r / parts;
-    for (int c = 0; c < grid->cols && status == FERRY_OK; c++)
-        columns[c] = grid->target.first[c + 1] - grid->target.first[c];
-    if (status == FERRY_OK) status = assign(mine, groups, cost, first, end - first, ferry_target_row);
-    FERRY_TRY(ferry_agree(grid->world, status));
-    ferry_gather_all(&grid->down, mine, shares, column, sizeof *column);
-    ferry_gather_all(&grid->across, column, columns, all, sizeof *all);
-    return FERRY_OK;
-}
-
-/* --- the new order --- */
-
-/* first [count + 1]: scratch. old, place, target_group of this rank's targets. */
-static void put_in_order(ferry_groups *out, int64_t *first, const int32_t *label, const ferry_grid *grid)
-{
-    const int64_t m = grid->target.blocks.rows, here = grid->target_first;
-    for (int g = 0; g <= out->count; g++) first[g] = 0;
-    for (int64_t j = 0; j < m; j++) first[label[j] + 1]++;
-    for (int g = 0; g < out->count; g++) first[g + 1] += first[g];
-    for (int64_t j = 0; j < m; j++) {
-        const int64_t place = first[label[j]]++;
-        if (j >= here && j < here + grid->target_rows) out->place[j - here] = place;
-        if (place < here || place >= here + grid->target_rows) continue;
-        out->old[place - here] = j;
-        out->target_group[place - here] = label[j];
-    }
-}
-
-/* The parts of the unit whose first target is `first`. */
-static int add_parts(ferry_groups *out, int parts, int64_t first, int64_t present)
-{
-    for (int64_t lane = 0; lane < present; lane++) {
-        const int32_t group = out->target_group[first + lane];
-        if (lane == 0 || group != out->target_group[first + lane - 1]) out->part_group[parts++] = group;
-        out->part_mask[(int64_t)(parts - 1) * COLUMNS + lane] = 1;
-    }
-    return parts;
-}
-
-/* Local. Runs: units side by side that lie in one group, none across canonical blocks; units of several groups alone.
- */
-static ferry_status find_runs(ferry_groups *out)
-{
-    ferry_cost *cost = &out->cost;
-    const int64_t targets = cost->grid->target_rows, most = cost->units + 2 * (int64_t)out->count;
-    int block = 0, parts = 0, last = -1; /* last: the group of the run so far, -1 where a new one must begin */
-    FERRY_TRY(ferry_alloc(&cost->run, cost->units + 1));
-    FERRY_TRY(ferry_alloc(&out->run_part, cost->units + 1));
-    FERRY_TRY(ferry_alloc(&out->part_group, most));
-    FERRY_TRY(ferry_alloc(&out->part_mask, most * COLUMNS));
-    cost->runs = 0;
-    for (int64_t u = 0; u < cost->units; u++) {
-        const int64_t first = u * COLUMNS, left = targets - first, present = left < COLUMNS ? left : COLUMNS;
-        const int32_t group = out->target_group[first];
-        const bool mixed = group != out->target_group[first + present - 1];
-        if (u == cost->unit[block]) {
-            block++;
-            last = -1;
-        }
-        if (mixed || group != last) {
-            cost->run[cost->runs] = u;
-            out->run_part[cost->runs++] = parts;
-            parts = add_parts(out, parts, first, present);
-        }
-        last = mixed ? -1 : group;
-    }
-    cost->run[cost->runs] = cost->units;
-    out->run_part[cost->runs] = parts;
-    return FERRY_OK;
-}
-
-/* --- moving --- */
-
-/* What is moved: `size` bytes of each target, read by get(to, self, target here). */
-typedef struct moved {
-    size_t size;
-    void (*get)(void *to, const void *self, int64_t j);
-    const void *self;
-} moved;
-
-/* Buffers of one move. */
-typedef struct parcel {
-    int64_t *ask, *asked, *send, *recv, *slot;
-    char *out, *in;
-} parcel;
-static void free_parcel(parcel *p)
-{
-    free(p->ask);
-    free(p->asked);
-    free(p->send);
-    free(p->recv);
-    free(p->slot);
-    free(p->out);
-    free(p->in);
-}
-/* Local. Which targets are wanted from whom, by owner. */
-static ferry_status address(parcel *p, const ferry_grid *grid, const int64_t *wanted, int64_t count)
-{
-    FERRY_TRY(ferry_alloc(&p->ask, count));
-    FERRY_TRY(ferry_alloc(&p->slot, count));
-    FERRY_TRY(ferry_alloc(&p->send, grid->cols + 1));
-    FERRY_TRY(ferry_alloc(&p->recv, grid->cols + 1));
-    int64_t at = 0;
-    for (int c = 0; c < grid->cols; c++) {
-        const int64_t from = grid->target.first[c], end = grid->target.first[c + 1];
-        for (int64_t i = 0; i < count; i++)
-            if (wanted[i] >= from && wanted[i] < end) {
-                p->slot[at] = i;
-                p->ask[at++] = wanted[i] - from;
-                p->send[c]++;
-            }
-    }
-    return FERRY_OK;
-}
-/* Local. */
-static ferry_status answer(parcel *p, const moved *what, int64_t asked, int64_t count)
-{
-    FERRY_TRY(ferry_alloc_bytes(&p->out, asked, what->size));
-    FERRY_TRY(ferry_alloc_bytes(&p->in, count, what->size));
-    for (int64_t i = 0; i < asked; i++) what->get(p->out + (size_t)i * what->size, what->self, p->asked[i]);
-    return FERRY_OK;
-}
-/* Collective over the grid row. */
-static ferry_status carry(char *out, parcel *p, const moved *what, const ferry_grid *grid, const int64_t *wanted,
-                          int64_t count)
-{
-    int64_t asked = 0;
-    FERRY_TRY(ferry_agree(grid->world, address(p, grid, wanted, count)));
-    ferry_exchange_counts(&grid->across, p->send, p->recv);
-    for (int c = 0; c < grid->cols; c++) asked += p->recv[c];
-    FERRY_TRY(ferry_agree(grid->world, ferry_alloc(&p->asked, asked)));
-    ferry_exchange(&grid->across, p->ask, p->send, p->asked, p->recv, sizeof *p->ask);
-    FERRY_TRY(ferry_agree(grid->world, answer(p, what, asked, count)));
-    ferry_exchange(&grid->across, p->out, p->recv, p->in, p->send, what->size);
-    for (int64_t i = 0; i < count; i++)
-        memcpy(out + (size_t)p->slot[i] * what->size, p->in + (size_t)i * what->size, what->size);
-    return FERRY_OK;
-}
-/* Collective. out [count] = what belongs to the targets `wanted` (numbers in the problem), whoever holds them. */
-static ferry_status fetch(void *out, const moved *what, const ferry_grid *grid, const int64_t *wanted, int64_t count)
-{
-    if (grid->cols == 1) {
-        for (int64_t i = 0; i < count; i++) what->get((char *)out + (size_t)i * what->size, what->self, wanted[i]);
-        return FERRY_OK;
-    }
-    parcel p = {0};
-    ferry_status status = carry(out, &p, what, grid, wanted, count);
-    free_parcel(&p);
-    return status;
-}
-
-static void get_number(void *to, const void *self, int64_t j)
-{
-    memcpy(to, (const double *)self + j, sizeof(double));
-}
-ferry_status ferry_groups_order(double *out, const ferry_groups *groups, const double *values)
-{
-    const moved what = {sizeof *values, get_number, values};
-    return fetch(out, &what, groups->cost.grid, groups->old, groups->cost.grid->target_rows);
-}
-ferry_status ferry_groups_restore(double *out, const ferry_groups *groups, const double *values)
-{
-    const moved what = {sizeof *values, get_number, values};
-    return fetch(out, &what, groups->cost.grid, groups->place, groups->cost.grid->target_rows);
-}
-
-/* A target's row in the cost's own precision, and its norm. */
-static void get_row(void *to, const void *self, int64_t j)
-{
-    const ferry_cost *cost = self;
-    const int64_t at = j / COLUMNS * COLUMNS * cost->dim + j % COLUMNS;
-    const int dim = cost->dim;
-    char *norm = to;
-    for (int k = 0; k < dim && cost->y; k++, norm += sizeof(float))
-        memcpy(norm, cost->y + at + (int64_t)k * COLUMNS, sizeof(float));
-    for (int k = 0; k < dim && cost->y_d; k++, norm += sizeof(double))
-        memcpy(norm, cost->y_d + at + (int64_t)k * COLUMNS, sizeof(double));
-    memcpy(norm, cost->y_norm + j, sizeof(double));
-}
-
-/* The window of the new order: as the cost's own, without its block sums. */
-static size_t room(int64_t count, size_t size)
-{
-    return ((size_t)count * size + 63) / 64 * 64;
-}
-static size_t lay_out(ferry_cost *out, const ferry_cost *cost, char *base)
-{
-    const size_t rows = room(cost->columns * cost->dim, cost->y_d ? sizeof(double) : sizeof(float));
-    const size_t norms = room(cost->columns, sizeof(double)), small = cost->y2 ? room(cost->columns, sizeof(float)) : 0;
-    if (base) {
-        out->y_d = cost->y_d ? (double *)(void *)base : NULL;
-        out->y = cost->y_d ? NULL : (float *)(void *)base;
-        out->y_norm = (double *)(void *)(base + rows);
-        out->y2 = small ? (float *)(void *)(base + rows + norms) : NULL;
-    }
-    return rows + norms + small;
-}
-
-/* Rows that came become targets first ... of the new order. */
-static void place_rows(ferry_cost *cost, const char *rows, size_t size, int64_t first, int64_t count)
-{
-    const int dim = cost->dim;
-    for (int64_t j = first; j < first + count; j++, rows += size) {
-        const int64_t at = j / COLUMNS * COLUMNS * dim + j % COLUMNS;
-        const char *norm = rows;
-        for (int k = 0; k < dim && cost->y; k++, norm += sizeof(float))
-            memcpy(cost->y + at + (int64_t)k * COLUMNS, norm, sizeof(float));
-        for (int k = 0; k < dim && cost->y_d; k++, norm += sizeof(double))
-            memcpy(cost->y_d + at + (int64_t)k * COLUMNS, norm, sizeof(double));
-        memcpy(cost->y_norm + j, norm, sizeof(double));
-        if (cost->y2) cost->y2[j] = (float)cost->y_norm[j];
-    }
-}
-
-/* Collective. The rows that this rank brings to its node's copy. */
-static ferry_status move_rows(ferry_groups *out, const ferry_cost *cost)
-{
-    const ferry_grid *grid = cost->grid;
-    const size_t number = cost->y_d ? sizeof(double) : sizeof(float);
-    const moved what = {(size_t)cost->dim * number + sizeof(double), get_row, cost};
-    const int64_t first = grid->bring_first - grid->target_first;
-    FERRY_AUTO char *rows = NULL;
-    FERRY_TRY(ferry_agree(grid->world, ferry_window_open(&out->window, &grid->sharing, lay_out(NULL, cost, NULL))));
-    lay_out(&out->cost, cost, out->window.base);
-    FERRY_TRY(ferry_agree(grid->world, ferry_alloc_bytes(&rows, grid->bring_rows, what.size)));
-    FERRY_TRY(fetch(rows, &what, grid, out->old + first, grid->bring_rows));
-    place_rows(&out->cost, rows, what.size, first, grid->bring_rows);
-    ferry_window_sync(&out->window, &grid->sharing);
+    if (status == FERRY_OK) status = ferry_alloc(&counts, k->cut->size);
+    for (int r = 0; r < parts && status == FERRY_OK; r++) shares[r] = k->here * (r + 1) / parts - k->here * r / parts;
+    for (int r = 0; r < k->cut->size && status == FERRY_OK; r++) counts[r] = k->first[r + 1] - k->first[r];
+    if (status == FERRY_OK) status = assign(mine, groups, cost, first, end - first, k->row);
+    FERRY_TRY(ferry_agree(cost->grid->world, status));
+    ferry_gather_all(k->same, mine, shares, here, sizeof *here);
+    ferry_gather_all(k->cut, here, counts, all, sizeof *all);
     return FERRY_OK;
 }
 
 /* --- open and close --- */
 
-/* Local. */
-static ferry_status begin(ferry_groups *out, const ferry_cost *cost)
-{
-    const ferry_grid *grid = cost->grid;
-    FERRY_TRY(ferry_alloc(&out->group, grid->source_rows));
-    FERRY_TRY(ferry_alloc(&out->target_group, grid->target_rows));
-    FERRY_TRY(ferry_alloc(&out->old, grid->target_rows));
-    return ferry_alloc(&out->place, grid->target_rows);
-}
-/* Local. */
-static ferry_status order(ferry_groups *out, const int32_t *label, const ferry_grid *grid)
-{
-    FERRY_AUTO int64_t *first = NULL;
-    FERRY_TRY(ferry_alloc(&first, (int64_t)out->count + 1));
-    put_in_order(out, first, label, grid);
-    return find_runs(out);
-}
-
 /* Collective. */
 static ferry_status open_groups(ferry_groups *out, const ferry_cost *cost, int most, uint64_t seed)
 {
     const ferry_grid *grid = cost->grid;
-    FERRY_AUTO int32_t *label = NULL;
+    const side source = {ferry_source_row, grid->source_rows, &grid->across, &grid->down, grid->source.first};
+    const side target = {ferry_target_row, grid->target_rows, &grid->down, &grid->across, grid->target.first};
+    FERRY_AUTO int32_t *of_source = NULL;
+    FERRY_AUTO int32_t *of_target = NULL;
     FERRY_TRY(open_clusters(out, cost, most, seed));
-    ferry_status status = ferry_alloc(&label, grid->target.blocks.rows);
-    if (status == FERRY_OK) status = begin(out, cost);
-    if (status == FERRY_OK) status = assign(out->group, out, cost, 0, grid->source_rows, ferry_source_row);
+    ferry_status status = ferry_alloc(&of_source, grid->source.blocks.rows);
+    if (status == FERRY_OK) status = ferry_alloc(&of_target, grid->target.blocks.rows);
     FERRY_TRY(ferry_agree(grid->world, status));
-    FERRY_TRY(label_targets(label, out, cost));
+    FERRY_TRY(label_side(of_source, out, cost, &source));
+    FERRY_TRY(label_side(of_target, out, cost, &target));
     out->largest = ferry_max_double(grid->world, out->largest);
     if (!(out->largest > 0)) out->largest = 1;
-    FERRY_TRY(ferry_agree(grid->world, order(out, label, grid)));
-    return move_rows(out, cost);
+    return ferry_groups_put(out, cost, of_source, of_target);
 }
 
 ferry_status ferry_groups_open(ferry_groups *out, const ferry_cost *cost, int most, uint64_t seed)
@@ -448,6 +217,7 @@ ferry_status ferry_groups_open(ferry_groups *out, const ferry_cost *cost, int mo
     memset(out, 0, sizeof *out);
     out->cost = *cost;
     out->cost.run = NULL;
+    out->cost.source = (ferry_source){0};
     return open_groups(out, cost, most, seed);
 }
 
@@ -455,29 +225,24 @@ void ferry_groups_close(ferry_groups *groups)
 {
     if (groups->window.base) ferry_window_close(&groups->window);
     ferry_clusters_close(&groups->clusters);
+    ferry_source_close(&groups->cost.source);
     free(groups->cost.run);
     free(groups->group);
     free(groups->target_group);
     free(groups->run_part);
     free(groups->part_group);
     free(groups->part_mask);
-    free(groups->old);
-    free(groups->place);
+    free(groups->source.old);
+    free(groups->source.place);
+    free(groups->target.old);
+    free(groups->target.place);
     memset(groups, 0, sizeof *groups);
 }
 
-int64_t ferry_groups_bytes(const ferry_cost_options *options, int dim, int count, int64_t targets, int64_t source_rows,
-                           int64_t target_rows)
+int64_t ferry_groups_bytes(const ferry_cost_options *options, int dim, int count, int64_t sources, int64_t targets,
+                           int64_t source_rows, int64_t target_rows)
 {
-    const int64_t number = options->precision == FERRY_DOUBLE ? sizeof(double) : sizeof(float);
-    const int64_t row = dim * number + (int64_t)sizeof(double), units = target_rows / COLUMNS + 1;
-    const int64_t blocks = ferry_blocks_of(targets, COLUMNS).count;
-    const int64_t runs = units < 2 * (int64_t)count + blocks ? units : 2 * (int64_t)count + blocks;
-    const int64_t threads = options->threads < 1 ? 1 : options->threads;
-    /* the copy and the rows on their way to it; labels of all targets; a label per row, three numbers per target; masks
-     * of parts; sums of runs; the sample */
-    return 2 * target_rows * row + targets * (int64_t)sizeof(int32_t) + source_rows * (int64_t)sizeof(int32_t) +
-           target_rows * (int64_t)(2 * sizeof(int64_t) + sizeof(int32_t)) +
-           3 * (int64_t)count * COLUMNS * (int64_t)sizeof(float) + threads * runs * ROWS * (int64_t)sizeof(double) +
-           (int64_t)SAMPLE * count * dim * (int64_t)sizeof(float);
+    /* labels of all cells; the sample; both sides once more */
+    return (sources + targets) * (int64_t)sizeof(int32_t) + (int64_t)SAMPLE * count * dim * (int64_t)sizeof(float) +
+           ferry_groups_put_bytes(options, dim, count, targets, source_rows, target_rows);
 }

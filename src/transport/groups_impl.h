@@ -1,11 +1,14 @@
-/** groups_impl.h - cells of both sides in groups of near cells, and the target side in the order of its groups (not
+/** groups_impl.h - cells of both sides in groups of near cells, and both sides in the order of their groups (not
  *  installed).
  *
- *  Q [source group][target group] = the plan's mass, wanted after every pass. Rows stay where they are: a row's sums
- *  over runs of target units (cost_impl.h) are known from its evaluation, and are counted under its group. Targets are
- *  put in the order of their groups over the whole problem, so that most runs lie in one group; a unit that holds
- * several is a run of its own and is summed part by part. Masses are added as integers (ferry_exact), so that no order
- * of additions needs to be kept. */
+ *  The new order is one of the whole problem: by group, then as before; groups are numbered so that neighbours in
+ * number are near each other. So the plan's mass is gathered in few tiles. Canonical blocks and shards are cut from the
+ * new order as from any other: what was block b of the caller's cells is now block b of the ordered ones.
+ *
+ *  Q [source group][target group] = the plan's mass, wanted after every pass: a row's sums over runs of target units
+ *  (cost_impl.h) are known from its evaluation, and are counted under its group. Most runs lie in one group; a unit
+ * that holds several is a run of its own and is summed part by part. Masses are added as integers (ferry_exact), so
+ * that no order of additions needs to be kept. */
 #ifndef FERRY_GROUPS_IMPL_H
 #define FERRY_GROUPS_IMPL_H
 #include "cost_impl.h"
@@ -13,19 +16,31 @@
 #include <math.h>
 #include <string.h>
 FERRY_BEGIN
+/** One side of the problem in a new order. */
+typedef struct ferry_order {
+    const ferry_grid *grid;
+    const ferry_world *world; /* the ranks along which the side is cut, */
+    const int64_t *first;     /* [ranks + 1] where the cells of each begin, */
+    int64_t here;             /* and how many this one has */
+    int64_t *old;             /* [here] number (in the problem) of the cell at each new place */
+    int64_t *place;           /* [here, order of the caller] new place (in the problem) of each cell */
+} ferry_order;
+/** Collective over the grid. out [here]: values, given in the caller's order, in the new one; and back. */
+ferry_status ferry_order_take(double *out, const ferry_order *order, const double *values);
+ferry_status ferry_order_restore(double *out, const ferry_order *order, const double *values);
+
 typedef struct ferry_groups {
-    ferry_cost cost;     /* the cost given, with the targets in the new order: borrows all but y..., run */
+    ferry_cost cost;     /* the cost given, with both sides in the new order: borrows all but y..., source, run */
     ferry_window window; /* what its y... point to */
     ferry_clusters clusters;
-    int count;             /* groups, of both sides */
-    double largest;        /* coordinate of any cell, by absolute value; 1 when all are 0 */
-    int32_t *group;        /* [sources here] */
+    int count;      /* groups, of both sides */
+    double largest; /* coordinate of any cell, by absolute value; 1 when all are 0 */
+    ferry_order source, target;
+    int32_t *group;        /* [sources here, new order] */
     int32_t *target_group; /* [targets here, new order] */
     int32_t *run_part;     /* [runs + 1] first part of each run of cost */
     int32_t *part_group;   /* [parts] */
     float *part_mask;      /* [parts][32] 1 in the lanes of the part; meant for runs of several parts */
-    int64_t *old;          /* [targets here] number (in the problem) of the target at each new place */
-    int64_t *place;        /* [targets here, order of the caller] new place (in the problem) of each target */
 } ferry_groups;
 
 /** Collective. At most `most` groups by k-means of a sample drawn by `seed`. cost is borrowed until close. The same for
@@ -34,13 +49,17 @@ ferry_status ferry_groups_open(ferry_groups *out, const ferry_cost *cost, int mo
 /** Collective (frees the shared window). A zeroed one is fine. */
 void ferry_groups_close(ferry_groups *groups);
 /** Local. Bytes per rank of `count` groups, and of their panels' sums over runs; a rank alone on its node. */
-int64_t ferry_groups_bytes(const ferry_cost_options *options, int dim, int count, int64_t targets, int64_t source_rows,
-                           int64_t target_rows);
-/** Collective. out [targets here]: values, given in the caller's order, in the new one; and back. */
-ferry_status ferry_groups_order(double *out, const ferry_groups *groups, const double *values);
-ferry_status ferry_groups_restore(double *out, const ferry_groups *groups, const double *values);
+int64_t ferry_groups_bytes(const ferry_cost_options *options, int dim, int count, int64_t sources, int64_t targets,
+                           int64_t source_rows, int64_t target_rows);
 
-/** Local. A prepared source row or target row (new order where cost is a groups' cost), [dim]. */
+/** Collective. Between groups.c and groups_order.c: both sides of out->cost in the order of labels of all cells, source
+ *  [n] and target [m] in the caller's order, with groups, orders and runs. */
+ferry_status ferry_groups_put(ferry_groups *out, const ferry_cost *cost, const int32_t *source, const int32_t *target);
+/** Local. Bytes of it. */
+int64_t ferry_groups_put_bytes(const ferry_cost_options *options, int dim, int count, int64_t targets,
+                               int64_t source_rows, int64_t target_rows);
+
+/** Local. A prepared source row or target row (in the new order where cost is a groups' cost), [dim]. */
 void ferry_source_row(double *out, const ferry_cost *cost, int64_t i);
 void ferry_target_row(double *out, const ferry_cost *cost, int64_t j);
 

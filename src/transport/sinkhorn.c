@@ -131,7 +131,8 @@ static int64_t accelerated_bytes(const ferry_cost_options *cost, int dim, int64_
     const int64_t least = sources < targets ? sources : targets;
     const int groups = ferry_accelerate_most_groups(least);
     if (least < FERRY_ACCELERATE_FROM) return 0;
-    return ferry_groups_bytes(cost, dim, groups, targets, source_rows, target_rows) +
+    return ferry_groups_bytes(cost, dim, groups, sources, targets, source_rows, target_rows) +
+           ferry_regrouped_bytes(source_rows, target_rows) +
            ferry_accelerate_bytes(groups, cost->threads < 1 ? 1 : cost->threads, target_rows);
 }
 
@@ -509,8 +510,8 @@ ferry_status ferry_transport(ferry_potentials *out, ferry_cost *cost, const doub
     ferry_status status = check_same(cost->grid->world, options);
     if (status == FERRY_OK && ferry_accelerable(cost, options)) {
         ferry_regrouped r = {0};
-        status = ferry_regrouped_open(&r, cost, b, options);
-        if (status == FERRY_OK) status = solve_with(out, &r.groups.cost, a, r.b, &r.options, &r.groups);
+        status = ferry_regrouped_open(&r, cost, a, b, options);
+        if (status == FERRY_OK) status = solve_with(out, &r.groups.cost, r.a, r.b, &r.options, &r.groups);
         if (status == FERRY_OK) status = ferry_regrouped_restore(out, &r);
         ferry_regrouped_close(&r);
     } else if (status == FERRY_OK) {

@@ -54,7 +54,8 @@ static void close_last(last *l)
 
 /* --- the pass --- */
 
-/* Row i of the whole problem belongs to the fixed sample. */
+/* Row i of the whole problem belongs to the fixed sample; where cells are in the order of their groups
+ * (groups_impl.h), i is a place in that order, so that every group has its share of the sample. */
 static bool sampled(const ferry_sinkhorn *s, int64_t i)
 {
     const int64_t n = s->grid->source.blocks.rows, every = n / SAMPLE + 1;
