@@ -26,8 +26,8 @@ typedef struct ferry_order {
     int64_t *place;           /* [here, order of the caller] new place (in the problem) of each cell */
 } ferry_order;
 /** Collective over the grid. out [here]: values, given in the caller's order, in the new one; and back. */
-ferry_status ferry_order_take(double *out, const ferry_order *order, const double *values);
-ferry_status ferry_order_restore(double *out, const ferry_order *order, const double *values);
+FERRY_API ferry_status ferry_order_take(double *out, const ferry_order *order, const double *values);
+FERRY_API ferry_status ferry_order_restore(double *out, const ferry_order *order, const double *values);
 
 typedef struct ferry_groups {
     ferry_cost cost;     /* the cost given, with both sides in the new order: borrows all but y..., source, run */
@@ -45,9 +45,9 @@ typedef struct ferry_groups {
 
 /** Collective. At most `most` groups by k-means of a sample drawn by `seed`. cost is borrowed until close. The same for
  *  every layout. */
-ferry_status ferry_groups_open(ferry_groups *out, const ferry_cost *cost, int most, uint64_t seed);
+FERRY_API ferry_status ferry_groups_open(ferry_groups *out, const ferry_cost *cost, int most, uint64_t seed);
 /** Collective (frees the shared window). A zeroed one is fine. */
-void ferry_groups_close(ferry_groups *groups);
+FERRY_API void ferry_groups_close(ferry_groups *groups);
 /** Local. Bytes per rank of `count` groups, and of their panels' sums over runs; a rank alone on its node. */
 int64_t ferry_groups_bytes(const ferry_cost_options *options, int dim, int count, int64_t sources, int64_t targets,
                            int64_t source_rows, int64_t target_rows);
@@ -60,8 +60,8 @@ int64_t ferry_groups_put_bytes(const ferry_cost_options *options, int dim, int c
                                int64_t source_rows, int64_t target_rows);
 
 /** Local. A prepared source row or target row (in the new order where cost is a groups' cost), [dim]. */
-void ferry_source_row(double *out, const ferry_cost *cost, int64_t i);
-void ferry_target_row(double *out, const ferry_cost *cost, int64_t j);
+FERRY_API void ferry_source_row(double *out, const ferry_cost *cost, int64_t i);
+FERRY_API void ferry_target_row(double *out, const ferry_cost *cost, int64_t j);
 
 /** Local. value >= 0 or any value in units, rounded to a whole number: sums of such numbers do not depend on the order
  * of additions. */
