@@ -6,37 +6,15 @@
  * forest that sees a run of blocks holds only the roots of the complete subtrees of that run. A block that never comes
  * is neutral: its sibling is passed up as it is. Where the nodes were formed does not matter, hence the same bits for
  * every number of ranks and threads.
- *
- * Over ranks: rank r gets slice r of every root of every rank, finishes the tree for that slice, and the slices are
- * gathered. So the additions are shared evenly, and MPI moves data without adding. */
+ * Over ranks: reduce_ranks.c. */
 #include "mpi/reduce.h"
-#include "mpi/exchange.h"
 #include "mpi/memory.h"
-#include "mpi/world_impl.h"
+#include "mpi/reduce_impl.h"
 #include <math.h>
 #include <string.h>
 
-/* A node; in a forest it stands in front of its vector. Lists are ordered by `first`, the largest first, so that blocks
- * which come in ascending order are put in at once. */
-struct node {
-    struct node *next;
-    int level, first;
-    double *m, *s; /* LSE: exponents and sums; otherwise the values and NULL */
-};
 #define HEAD 64 /* bytes before the vector: keeps it aligned */
-_Static_assert(sizeof(struct node) <= HEAD, "the node fits before its vector");
-
-struct ferry_forest {
-    int64_t width;
-    int levels; /* 2^levels leaves */
-    ferry_join join;
-    struct node *roots, *spare, *leaf;
-};
-
-static int64_t pairs(const ferry_forest *forest)
-{
-    return forest->join == FERRY_JOIN_LSE ? forest->width / 2 : forest->width;
-}
+_Static_assert(sizeof(struct ferry_node) <= HEAD, "the node fits before its vector");
 
 /* 2^d for d <= 0. Exponents are whole numbers, so scaling by it is exact. */
 static double power(double d)
@@ -57,8 +35,7 @@ static void join_lse(int64_t n, double *restrict m, double *restrict s, const do
     }
 }
 
-/* left = left and right, elementwise */
-static void join(ferry_join how, int64_t n, struct node *left, const struct node *right)
+void ferry_node_join(ferry_join how, int64_t n, struct ferry_node *left, const struct ferry_node *right)
 {
     double *restrict a = left->m;
     const double *restrict b = right->m;
@@ -75,22 +52,21 @@ static void join(ferry_join how, int64_t n, struct node *left, const struct node
     }
 }
 
-static int siblings(const struct node *right, const struct node *left)
+static int siblings(const struct ferry_node *right, const struct ferry_node *left)
 {
     return left && right->level == left->level && left->first + (1 << left->level) == right->first &&
            (left->first >> left->level) % 2 == 0;
 }
 
-/* The nodes under one root, by passing every lonely node up level by level; NULL if there are none. `rest` gets the
- * nodes that were joined away. */
-static struct node *finish(struct node *list, int levels, ferry_join how, int64_t n, struct node **rest)
+struct ferry_node *ferry_nodes_finish(struct ferry_node *list, int levels, ferry_join how, int64_t n,
+                                      struct ferry_node **rest)
 {
     for (int level = 0; level < levels; level++) {
-        for (struct node **at = &list; *at; at = &(*at)->next) {
-            struct node *right = *at, *left = right->next;
+        for (struct ferry_node **at = &list; *at; at = &(*at)->next) {
+            struct ferry_node *right = *at, *left = right->next;
             if (right->level != level) continue;
             if (siblings(right, left)) {
-                join(how, n, left, right);
+                ferry_node_join(how, n, left, right);
                 *at = left;
                 right->next = *rest;
                 *rest = right;
@@ -102,7 +78,7 @@ static struct node *finish(struct node *list, int levels, ferry_join how, int64_
     return list;
 }
 
-static void fill_empty(double *m, double *s, ferry_join how, int64_t n)
+void ferry_fill_empty(double *m, double *s, ferry_join how, int64_t n)
 {
     const double empty = how == FERRY_JOIN_SUM ? 0 : -INFINITY;
     for (int64_t i = 0; i < n; i++) m[i] = empty;
@@ -121,10 +97,10 @@ ferry_status ferry_forest_open(ferry_forest **out, int64_t width, int blocks, fe
     return FERRY_OK;
 }
 
-static void free_list(struct node *list)
+static void free_list(struct ferry_node *list)
 {
     while (list) {
-        struct node *next = list->next;
+        struct ferry_node *next = list->next;
         free(list);
         list = next;
     }
@@ -133,6 +109,7 @@ static void free_list(struct node *list)
 void ferry_forest_close(ferry_forest **forest)
 {
     if (!*forest) return;
+    ferry_meeting_close(&(*forest)->meeting);
     free_list((*forest)->roots);
     free_list((*forest)->spare);
     free((*forest)->leaf);
@@ -140,11 +117,11 @@ void ferry_forest_close(ferry_forest **forest)
     *forest = NULL;
 }
 
-static ferry_status new_node(struct node **out, const ferry_forest *forest)
+static ferry_status new_node(struct ferry_node **out, const ferry_forest *forest)
 {
     char *memory;
     FERRY_TRY(ferry_alloc_bytes(&memory, HEAD + forest->width * (int64_t)sizeof(double), 1));
-    *out = (struct node *)(void *)memory;
+    *out = (struct ferry_node *)(void *)memory;
     (*out)->m = (double *)(void *)(memory + HEAD);
     (*out)->s = forest->join == FERRY_JOIN_LSE ? (*out)->m + forest->width / 2 : NULL;
     return FERRY_OK;
@@ -157,12 +134,12 @@ ferry_status ferry_forest_leaf(double **leaf, ferry_forest *forest)
         forest->spare = forest->leaf->next;
     }
     if (!forest->leaf) FERRY_TRY(new_node(&forest->leaf, forest));
-    fill_empty(forest->leaf->m, forest->leaf->s, forest->join, pairs(forest));
+    ferry_fill_empty(forest->leaf->m, forest->leaf->s, forest->join, ferry_forest_pairs(forest));
     *leaf = forest->leaf->m;
     return FERRY_OK;
 }
 
-static void recycle(ferry_forest *forest, struct node *node)
+static void recycle(ferry_forest *forest, struct ferry_node *node)
 {
     node->next = forest->spare;
     forest->spare = node;
@@ -170,10 +147,10 @@ static void recycle(ferry_forest *forest, struct node *node)
 
 /* Put the node in its place, then join what has become complete. Only the new node can complete something: `before`
  * is the link to it, and a sibling is next to it on either side. */
-static void insert(ferry_forest *forest, struct node *node)
+static void insert(ferry_forest *forest, struct ferry_node *node)
 {
-    struct node **link = &forest->roots, *right = NULL;
-    struct node **right_link = NULL;
+    struct ferry_node **link = &forest->roots, *right = NULL;
+    struct ferry_node **right_link = NULL;
     while (*link && (*link)->first > node->first) {
         right_link = link;
         right = *link;
@@ -183,18 +160,18 @@ static void insert(ferry_forest *forest, struct node *node)
     *link = node;
     for (;;) {
         if (siblings(node, node->next)) { /* node is the right one */
-            struct node *left = node->next;
-            join(forest->join, pairs(forest), left, node);
+            struct ferry_node *left = node->next;
+            ferry_node_join(forest->join, ferry_forest_pairs(forest), left, node);
             *link = left;
             recycle(forest, node);
             node = left;
         } else if (right && siblings(right, node)) {
-            join(forest->join, pairs(forest), node, right);
+            ferry_node_join(forest->join, ferry_forest_pairs(forest), node, right);
             *right_link = node;
             recycle(forest, right);
             link = right_link;
             right = NULL; /* found again below */
-            for (struct node **at = &forest->roots; *at != node; at = &(*at)->next) {
+            for (struct ferry_node **at = &forest->roots; *at != node; at = &(*at)->next) {
                 right_link = at;
                 right = *at;
             }
@@ -207,7 +184,7 @@ static void insert(ferry_forest *forest, struct node *node)
 
 void ferry_forest_add(ferry_forest *forest, int block)
 {
-    struct node *node = forest->leaf;
+    struct ferry_node *node = forest->leaf;
     if (!node) return; /* no leaf was asked for */
     forest->leaf = NULL;
     node->level = 0;
@@ -218,192 +195,33 @@ void ferry_forest_add(ferry_forest *forest, int block)
 void ferry_forest_merge(ferry_forest *into, ferry_forest *from)
 {
     while (from->roots) {
-        struct node *node = from->roots;
+        struct ferry_node *node = from->roots;
         from->roots = node->next;
         insert(into, node);
     }
 }
 
-void ferry_forest_root(double *out, ferry_forest *forest)
-{
-    struct node *root = finish(forest->roots, forest->levels, forest->join, pairs(forest), &forest->spare);
-    forest->roots = NULL;
-    if (!root) {
-        fill_empty(out, forest->join == FERRY_JOIN_LSE ? out + forest->width / 2 : NULL, forest->join, pairs(forest));
-        return;
-    }
-    memcpy(out, root->m, (size_t)forest->width * sizeof *out);
-    recycle(forest, root);
-}
-
-/* What one reduction over ranks needs. */
-struct meeting {
-    int64_t *roots;        /* [ranks] how many roots each rank has */
-    int64_t *length;       /* [ranks] numbers in the slice of each rank */
-    int64_t *send, *recv;  /* [ranks] of one round */
-    int (*names)[2];       /* [total] level and first of every root, by rank; each rank's in list order */
-    int (*mine)[2];        /* [my roots] */
-    struct node *nodes;    /* [total] my slice of every root */
-    double *values;        /* [total, halves, my slice] */
-    int64_t total, rounds; /* roots of all ranks, most roots of one rank */
-};
-
-static void free_meeting(struct meeting *meet)
-{
-    free(meet->roots);
-    free(meet->length);
-    free(meet->send);
-    free(meet->recv);
-    free(meet->names);
-    free(meet->mine);
-    free(meet->nodes);
-    free(meet->values);
-}
-
-static int64_t count_roots(const ferry_forest *forest)
-{
-    int64_t count = 0;
-    for (const struct node *node = forest->roots; node; node = node->next) count++;
-    return count;
-}
-
-/* Local. */
-static ferry_status prepare_counts(struct meeting *meet, const ferry_forest *forest, const ferry_world *world)
-{
-    FERRY_TRY(ferry_alloc(&meet->roots, world->size));
-    FERRY_TRY(ferry_alloc(&meet->length, world->size));
-    FERRY_TRY(ferry_alloc(&meet->send, world->size));
-    FERRY_TRY(ferry_alloc(&meet->recv, world->size));
-    FERRY_TRY(ferry_alloc(&meet->mine, count_roots(forest)));
-    int64_t n = pairs(forest), i = 0;
-    for (int r = 0; r < world->size; r++) {
-        meet->length[r] = n / world->size + (r < n % world->size);
-        meet->send[r] = 1;
-    }
-    for (const struct node *node = forest->roots; node; node = node->next, i++) {
-        meet->mine[i][0] = node->level;
-        meet->mine[i][1] = node->first;
-    }
-    return FERRY_OK;
-}
-
-/* Local. */
-static ferry_status prepare_slices(struct meeting *meet, const ferry_forest *forest, const ferry_world *world)
-{
-    const int64_t halves = forest->join == FERRY_JOIN_LSE ? 2 : 1;
-    for (int r = 0; r < world->size; r++) {
-        meet->total += meet->roots[r];
-        if (meet->roots[r] > meet->rounds) meet->rounds = meet->roots[r];
-    }
-    FERRY_TRY(ferry_alloc(&meet->names, meet->total));
-    FERRY_TRY(ferry_alloc(&meet->nodes, meet->total));
-    return ferry_alloc(&meet->values, meet->total * halves * meet->length[world->rank]);
-}
-
-/* Local. Where the slices of one round arrive: `at` is moved behind them. */
-static void expect(struct meeting *meet, const ferry_world *world, int64_t round, int second, double **at)
-{
-    const int64_t length = meet->length[world->rank];
-    int64_t name = round;
-    for (int r = 0; r < world->size; r++) {
-        meet->recv[r] = round < meet->roots[r] ? length : 0;
-        if (round < meet->roots[r]) {
-            struct node *node = &meet->nodes[name];
-            *node = (struct node){.level = meet->names[name][0], .first = meet->names[name][1], .m = node->m};
-            if (second)
-                node->s = *at;
-            else
-                node->m = *at;
-            *at += length;
-        }
-        name += meet->roots[r];
-    }
-}
-
-/* Collective. Round i: every rank that has an i-th root sends its slices; a vector is its slices in rank order. */
-static void send_slices(struct meeting *meet, const ferry_forest *forest, const ferry_world *world)
-{
-    const struct node *node = forest->roots;
-    double *at = meet->values;
-    for (int64_t round = 0; round < meet->rounds; round++) {
-        for (int r = 0; r < world->size; r++) meet->send[r] = node ? meet->length[r] : 0;
-        double *place = at;
-        expect(meet, world, round, 0, &at);
-        ferry_exchange(world, node ? node->m : NULL, meet->send, place, meet->recv, sizeof(double));
-        if (forest->join == FERRY_JOIN_LSE) {
-            place = at;
-            expect(meet, world, round, 1, &at);
-            ferry_exchange(world, node ? node->s : NULL, meet->send, place, meet->recv, sizeof(double));
-        }
-        if (node) node = node->next;
-    }
-}
-
-static int by_first(const void *a, const void *b)
-{
-    int x = ((const struct node *)a)->first, y = ((const struct node *)b)->first;
-    return (x < y) - (x > y); /* the largest first */
-}
-
-/* Local. My slice of the sum over all ranks. */
-static const struct node *finish_slice(struct meeting *meet, const ferry_forest *forest, const ferry_world *world)
-{
-    struct node *rest = NULL;
-    qsort(meet->nodes, (size_t)meet->total, sizeof *meet->nodes, by_first);
-    for (int64_t i = 0; i + 1 < meet->total; i++) meet->nodes[i].next = &meet->nodes[i + 1];
-    return finish(meet->nodes, forest->levels, forest->join, meet->length[world->rank], &rest);
-}
-
-static void empty_forest(ferry_forest *forest)
+void ferry_forest_empty(ferry_forest *forest)
 {
     while (forest->roots) {
-        struct node *node = forest->roots;
+        struct ferry_node *node = forest->roots;
         forest->roots = node->next;
         recycle(forest, node);
     }
 }
 
-/* Collective. */
-static ferry_status reduce_tree(double *out, ferry_forest *forest, const ferry_world *world, struct meeting *meet)
+void ferry_forest_root(double *out, ferry_forest *forest)
 {
-    FERRY_TRY(ferry_agree(world, prepare_counts(meet, forest, world)));
-    const int64_t roots = count_roots(forest);
-    ferry_gather_all(world, &roots, meet->send, meet->roots, sizeof roots); /* send holds ones */
-    FERRY_TRY(ferry_agree(world, prepare_slices(meet, forest, world)));
-    double *second = forest->join == FERRY_JOIN_LSE ? out + forest->width / 2 : NULL;
-    if (meet->total == 0) {
-        fill_empty(out, second, forest->join, pairs(forest));
-        return FERRY_OK;
+    struct ferry_node *root =
+        ferry_nodes_finish(forest->roots, forest->levels, forest->join, ferry_forest_pairs(forest), &forest->spare);
+    forest->roots = NULL;
+    if (!root) {
+        ferry_fill_empty(out, forest->join == FERRY_JOIN_LSE ? out + forest->width / 2 : NULL, forest->join,
+                         ferry_forest_pairs(forest));
+        return;
     }
-    ferry_gather_all(world, meet->mine, meet->roots, meet->names, sizeof *meet->names);
-    send_slices(meet, forest, world);
-    const struct node *slice = finish_slice(meet, forest, world);
-    ferry_gather_all(world, slice->m, meet->length, out, sizeof *out);
-    if (second) ferry_gather_all(world, slice->s, meet->length, second, sizeof *out);
-    return FERRY_OK;
-}
-
-ferry_status ferry_forest_reduce(double *out, ferry_forest *forest, const ferry_world *world, ferry_reduction how)
-{
-    const int64_t shape[4] = {forest->width, forest->levels, (int64_t)forest->join, (int64_t)how};
-    FERRY_TRY(ferry_same(world, "the shape of a sum over blocks", shape, sizeof shape));
-    if (world->size == 1) {
-        ferry_forest_root(out, forest);
-        return FERRY_OK;
-    }
-    if (how == FERRY_REDUCE_MPI && forest->join != FERRY_JOIN_LSE) { /* MPI has no log-sum-exp */
-        ferry_forest_root(out, forest);
-        if (forest->join == FERRY_JOIN_MAX)
-            ferry_max_doubles(world, out, forest->width);
-        else
-            ferry_total_doubles(world, out, forest->width);
-        return FERRY_OK;
-    }
-    struct meeting meet = {0};
-    ferry_status status = reduce_tree(out, forest, world, &meet);
-    free_meeting(&meet);
-    empty_forest(forest);
-    return status;
+    memcpy(out, root->m, (size_t)forest->width * sizeof *out);
+    recycle(forest, root);
 }
 
 /* The run with the most complete subtrees is 1 2 4 .. 4 2 1: 2 k of them for 2 (2^k - 1) blocks, and one more when
@@ -413,6 +231,18 @@ static int64_t most_roots(int blocks, int mine)
     int k = 31 - __builtin_clz((unsigned)mine / 2 + 1);
     int most = mine == blocks ? 31 - __builtin_clz((unsigned)blocks) : 2 * k + (mine >= 3 * ((int64_t)1 << k) - 2);
     return most < mine ? most : mine;
+}
+
+ferry_status ferry_forest_reserve(ferry_forest *forest, int mine)
+{
+    int64_t missing = mine > 0 ? most_roots(1 << forest->levels, mine) + 1 : 0;
+    for (const struct ferry_node *node = forest->spare; node; node = node->next) missing--;
+    for (; missing > 0; missing--) {
+        struct ferry_node *node;
+        FERRY_TRY(new_node(&node, forest));
+        recycle(forest, node);
+    }
+    return FERRY_OK;
 }
 
 int64_t ferry_forest_bytes(int64_t width, int blocks, int mine)

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE /* setenv */
 #include "mpi/memory.h"
 #include "mpi/reduce.h"
+#include "mpi/stage.h"
 #include "test.h"
 #include <math.h>
 #include <stdlib.h>
@@ -89,7 +90,7 @@ static void add_block(ferry_forest *forest, int64_t width, int block, ferry_join
     ferry_forest_add(forest, block);
 }
 
-enum spread { RUNS, DEALT, ONE_RANK, SHARDS };
+enum spread { RUNS, DEALT, ONE_RANK };
 
 static int holder(enum spread spread, int block, int blocks, int ranks)
 {
@@ -99,7 +100,6 @@ static int holder(enum spread spread, int block, int blocks, int ranks)
     case DEALT:
         return block % ranks;
     case ONE_RANK:
-    case SHARDS:
         break;
     }
     return ranks - 1;
@@ -152,6 +152,79 @@ static void trees(const ferry_world *world)
                     if (joins[j] == FERRY_JOIN_LSE && widths[w] % 2) continue;
                     tree(world, widths[w], blocks[b], joins[j], turn % 3, (enum spread)spread, turn % 4 * 2);
                 }
+}
+
+/* Bytes and messages that the description in reduce_ranks.c promises to this rank. */
+static void promised_traffic(const ferry_world *world, const ferry_shards *shards, int64_t width, int64_t messages,
+                             int64_t bytes)
+{
+    const int ranks = world->size;
+    const int64_t roots = ferry_forest_roots(shards, world->rank);
+    bool even = (ranks & (ranks - 1)) == 0;
+    int steps = 0;
+    while (1 << steps < ranks) steps++;
+    for (int r = 0; r < ranks; r++)
+        even &= ferry_forest_roots(shards, r) == 1 &&
+                shards->block[r + 1] - shards->block[r] == shards->blocks.count / ranks;
+    if (even && width <= FERRY_FOREST_WHOLE) {
+        CHECK(messages == steps && bytes == 8 * steps * width);
+    } else if (even && width == 2048) {
+        CHECK(messages == (ranks > 1 ? 2 * steps - 1 : 0) && bytes == 16 * width * (ranks - 1) / ranks);
+    } else if (!even && width % ranks == 0) {
+        CHECK(messages == (roots + 1) * (ranks - 1) && bytes == 8 * (roots + 1) * (ranks - 1) * width / ranks);
+    }
+}
+
+/* What each rank holds is known before: in steps, again and again, while the forest is the same. */
+static void expected(const ferry_world *world, int64_t rows, int64_t width, ferry_join join)
+{
+    ferry_shards shards;
+    ferry_forest *forest;
+    char present[256];
+    CHECK(ferry_shards_open(&shards, rows, 24, world->size) == FERRY_OK);
+    const int blocks = shards.blocks.count;
+    double *want = malloc((size_t)width * sizeof *want), *got = malloc((size_t)width * sizeof *got);
+    memset(present, 1, sizeof present);
+    reference(want, width, blocks, join, present);
+    CHECK(ferry_forest_open(&forest, width, blocks, join) == FERRY_OK);
+    CHECK(ferry_forest_expect(forest, &shards, world) == FERRY_OK);
+    for (int round = 0; round < 4; round++) {
+        const ferry_stages before = *ferry_stages_here();
+        for (int b = shards.block[world->rank]; b < shards.block[world->rank + 1]; b++)
+            add_block(forest, width, b, join);
+        if (round == 3) {
+            CHECK(ferry_forest_reduce(got, forest, world, FERRY_REDUCE_TREE) == FERRY_OK);
+        } else {
+            ferry_forest_start(got, forest, FERRY_REDUCE_TREE);
+            while (round && !ferry_forest_progress(forest)) continue;
+            ferry_forest_finish(forest);
+        }
+        CHECK(same_bits(got, want, width));
+        if (join == FERRY_JOIN_SUM && width > 0)
+            promised_traffic(world, &shards, width, ferry_stages_here()->messages - before.messages,
+                             ferry_stages_here()->sent_bytes - before.sent_bytes);
+    }
+    if (join == FERRY_JOIN_MAX) {
+        for (int b = shards.block[world->rank]; b < shards.block[world->rank + 1]; b++)
+            add_block(forest, width, b, join);
+        ferry_forest_start(got, forest, FERRY_REDUCE_MPI);
+        ferry_forest_finish(forest);
+        CHECK(same_bits(got, want, width));
+    }
+    ferry_forest_close(&forest);
+    ferry_shards_close(&shards);
+    free(want);
+    free(got);
+}
+
+static void all_expected(const ferry_world *world)
+{
+    const int64_t rows[] = {10, 24, 100, 24 * 37, 24 * 64, 24 * 97, 24 * 128 * 32, 100000};
+    const int64_t widths[] = {0, 1, 2, 12, 64, 2048, 3000};
+    for (int r = 0; r < 8; r++)
+        for (int w = 0; w < 7; w++)
+            for (int join = 0; join < 3; join++)
+                if (join != FERRY_JOIN_LSE || widths[w] % 2 == 0) expected(world, rows[r], widths[w], (ferry_join)join);
 }
 
 /* MPI's own order is near, and for the maximum it is the same. */
@@ -278,6 +351,7 @@ int main(int argc, char **argv)
     ferry_world world;
     CHECK(ferry_world_open(&world, MPI_COMM_WORLD) == FERRY_OK);
     trees(&world);
+    all_expected(&world);
     mpi_order(&world);
     bad_shapes();
     not_numbers();

@@ -2,9 +2,12 @@
 #include "cost_impl.h"
 
 /* Local. */
-static ferry_status plant(ferry_forest **out, const double *values, const ferry_shards *shards, int part)
+static ferry_status plant(ferry_forest **out, const double *values, const ferry_shards *shards,
+                          const ferry_world *world)
 {
+    const int part = world->rank;
     FERRY_TRY(ferry_forest_open(out, 1, shards->blocks.count, FERRY_JOIN_SUM));
+    FERRY_TRY(ferry_forest_expect(*out, shards, world));
     for (int b = shards->block[part]; b < shards->block[part + 1]; b++) {
         double *leaf;
         FERRY_TRY(ferry_forest_leaf(&leaf, *out));
@@ -20,7 +23,7 @@ ferry_status ferry_canonical_sum(double *out, const double *values, const ferry_
                                  const ferry_world *world, ferry_reduction how)
 {
     ferry_forest *forest = NULL;
-    ferry_status status = ferry_agree(world, plant(&forest, values, shards, world->rank));
+    ferry_status status = ferry_agree(world, plant(&forest, values, shards, world));
     if (status == FERRY_OK) status = ferry_forest_reduce(out, forest, world, how);
     ferry_forest_close(&forest);
     return status;
