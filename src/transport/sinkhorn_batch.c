@@ -3,6 +3,7 @@
  * columns. All ranks of a grid row have equally many batches and come to the same decisions, because reduced sums are
  * the same bits on all of them. */
 #include "sinkhorn_pass_impl.h"
+#include "store_impl.h"
 #include <omp.h>
 #include <string.h>
 
@@ -147,6 +148,7 @@ static ferry_status sweep_columns(ferry_sinkhorn *s, const batch *k, int *block)
         batch_columns(s->leaf, s, k, p, stop);
         for (int64_t i = p; i < stop; i++)
             ferry_add_aggregate(s, &s->panel[i - k->first], i, s->q + (i - k->first) * ROWS, 0);
+        if (s->store) ferry_store_keep(s, &s->panel[p - k->first], p, stop - p, s->q + (p - k->first) * ROWS);
         if (stop == end) FERRY_TRY(ferry_plant(s->forest, s->leaf, s->columns, (*block)++));
         p = stop;
     }

@@ -42,6 +42,7 @@ typedef struct ferry_sinkhorn {
     double *q;                  /* [batch * 24] */
     ferry_forest *forest;       /* [columns] over source blocks */
     ferry_aggregate *aggregate; /* of the next passes, or NULL */
+    struct ferry_store *store;  /* that keeps the plan of this iteration (store_impl.h), or NULL */
 } ferry_sinkhorn;
 
 /** What a pass does with the rows of a panel: evaluates them at the potentials `reference`, adds up `width` sums per
@@ -64,20 +65,20 @@ struct ferry_row_work {
 #define FERRY_ROW_SUMS 4 /* largest width */
 
 /** Local. Memory of the passes; free with ferry_passes_free. */
-ferry_status ferry_sinkhorn_open_passes(ferry_sinkhorn *s);
-void ferry_sinkhorn_close_passes(ferry_sinkhorn *s);
+FERRY_API ferry_status ferry_sinkhorn_open_passes(ferry_sinkhorn *s);
+FERRY_API void ferry_sinkhorn_close_passes(ferry_sinkhorn *s);
 /** Local. Bytes of it. */
 int64_t ferry_sinkhorn_pass_bytes(const ferry_cost_options *options, int dim, int64_t sources, int64_t targets,
                                   int64_t source_rows, int64_t target_rows, int grid_cols);
 /** Collective. One pass; column sums into c [columns] if work->columns. */
 ferry_status ferry_sinkhorn_pass(double *c, ferry_sinkhorn *s, const ferry_row_work *work);
 /** Collective. f from the rows (f_k), column sums of the new plan into s->c, its row sums into s->r. */
-ferry_status ferry_sinkhorn_iterate(ferry_sinkhorn *s);
+FERRY_API ferry_status ferry_sinkhorn_iterate(ferry_sinkhorn *s);
 /** Collective. lse [columns] = epsilon log sum_i exp((f_i - C_ij) / epsilon), by one pass that cannot underflow. */
 ferry_status ferry_sinkhorn_column_lse(double *lse, ferry_sinkhorn *s);
 
 /** Collective. g from f by that pass, as the first iteration begins. */
-ferry_status ferry_sinkhorn_first_g(ferry_sinkhorn *s);
+FERRY_API ferry_status ferry_sinkhorn_first_g(ferry_sinkhorn *s);
 /** Collective. The error at f, g, from c and r. */
 ferry_status ferry_sinkhorn_error(double *error, ferry_sinkhorn *s);
 /** Local. One more error for the answer. */

@@ -10,6 +10,7 @@
  * Safety (no running maximum): a sum of 0, infinity or NaN lowers that row's reference by its largest exponent; a
  * potential that moves far has its panel evaluated again at the new place, so that nothing underflows in float. */
 #include "sinkhorn_pass_impl.h"
+#include "store_impl.h"
 #include <math.h>
 #include <omp.h>
 #include <string.h>
@@ -216,6 +217,7 @@ static ferry_status some_blocks(group *k, double *c, ferry_sinkhorn *s, const fe
         for (int g = 0; g < k->count; g++) {
             if (work->columns) ferry_panel_columns(c, &k->panel[g], k->q[g]);
             ferry_add_aggregate(s, &k->panel[g], k->first + g, k->q[g], omp_get_thread_num());
+            if (s->store) ferry_store_keep(s, &k->panel[g], k->first + g, 1, k->q[g]);
             if (k->first + g + 1 < stop) continue;
             if (work->columns) {
 #pragma omp critical(ferry_sinkhorn)

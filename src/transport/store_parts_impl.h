@@ -1,0 +1,59 @@
+/** store_parts_impl.h - between store.c (what is kept) and store_pass.c (passes over it) (not installed). */
+#ifndef FERRY_STORE_PARTS_IMPL_H
+#define FERRY_STORE_PARTS_IMPL_H
+#include "kernels/halves.h"
+#include "sinkhorn_pass_impl.h"
+#include "store_impl.h"
+FERRY_BEGIN
+/** What is kept of a panel. */
+typedef struct ferry_stored {
+    uint16_t *halves; /* [count][24][32] */
+    int32_t *unit;    /* [count] their units, ascending */
+    int32_t *first;   /* [blocks + 1] the first of each canonical target block among them */
+    int64_t count;
+} ferry_stored;
+
+/** Memory of one thread: chunks that are filled one after the other, and used again by the next fill. */
+typedef struct ferry_arena {
+    struct ferry_chunk *chunks; /* [count] */
+    int count, now;             /* how many; the one that is being filled */
+    size_t used;                /* bytes of it */
+} ferry_arena;
+
+struct ferry_store {
+    const ferry_halves *kernels;
+    int threads;
+    int64_t bytes, used, tiles; /* allowed; of what is kept; how many */
+    int over;                   /* something that weighs was not kept, or has no number */
+    bool usable;
+    double share;
+    int64_t panels, rows, units, columns;
+    int blocks;            /* canonical target blocks here */
+    ferry_arena *arena;    /* [threads] */
+    int32_t *list;         /* [threads][units] units of the panel being kept */
+    ferry_stored *panel;   /* [panels] */
+    double targets, times; /* t; 2^k, near 1 over a row's mass */
+    float cut;
+    double *f, *r, *rho;   /* [rows] at the dense pass, and its correction */
+    double *g, *c, *gamma; /* [columns] */
+    /* of a pass */
+    float *w, *group_w;     /* [columns] w_j; the same with gamma_j */
+    double *factor;         /* [columns] from sums of q_i r_i 2^k D_ij to column sums */
+    double *part;           /* [threads][blocks][12] */
+    double *sums;           /* [rows] over all columns, where the grid has several */
+    ferry_forest *forest;   /* [rows] over target blocks, likewise */
+    int32_t *unit_group;    /* [units] the group of all its columns, or -1 */
+    unsigned char *touched; /* [threads][units] */
+};
+
+/** Local. A pass: threads over whole canonical source blocks. */
+typedef struct ferry_store_pass {
+    ferry_store *store;
+    ferry_sinkhorn *s;
+    bool calibrating; /* w = 1 and q = 1: rho comes out, and raw column sums in store->factor */
+    int lost;         /* a row kept less than half of its sum */
+} ferry_store_pass;
+/** Collective. rho and gamma; *lost, the same on all ranks: a row or column kept less than half of its sum. */
+ferry_status ferry_store_calibrate(ferry_store *store, ferry_sinkhorn *s, bool *lost);
+FERRY_END
+#endif
