@@ -50,39 +50,41 @@ static float keep(uint16_t *half, const float *plan, const float *weights)
 
 static void flush(double past[][COLUMNS], float now[][COLUMNS])
 {
-    for (int i = 0; i < PART; i++)
+    for (int i = 0; i < ROWS; i++)
         for (int j = 0; j < COLUMNS; j++) {
             past[i][j] += (double)now[i][j];
             now[i][j] = 0;
         }
 }
-static void rows_of(double *sums, const uint16_t *halves, const float *w, const int32_t *unit, int64_t count, int first)
+static void rows_of(double *sums, const uint16_t *tiles, const float *w, const int32_t *unit, int64_t count,
+                    const uint16_t *ahead)
 {
-    float now[PART][COLUMNS] = {0};
-    double past[PART][COLUMNS] = {0};
-    const uint16_t *p = halves + (ptrdiff_t)first * COLUMNS;
-    for (int64_t k = 0; k < count; k++, p += TILE) {
+    (void)ahead;
+    float now[ROWS][COLUMNS] = {0};
+    double past[ROWS][COLUMNS] = {0};
+    for (int64_t k = 0; k < count; k++, tiles += TILE) {
         const float *wk = w + (int64_t)unit[k] * COLUMNS;
-        for (int i = 0; i < PART; i++)
-            for (int j = 0; j < COLUMNS; j++) now[i][j] += float_of_half(p[i * COLUMNS + j]) * wk[j];
+        for (int i = 0; i < ROWS; i++)
+            for (int j = 0; j < COLUMNS; j++) now[i][j] += float_of_half(tiles[i * COLUMNS + j]) * wk[j];
         if (k % FERRY_HALF_FLUSH == FERRY_HALF_FLUSH - 1) flush(past, now);
     }
     flush(past, now);
-    for (int i = 0; i < PART; i++) {
+    for (int i = 0; i < ROWS; i++) {
         for (int half = COLUMNS / 2; half > 0; half /= 2)
             for (int j = 0; j < half; j++) past[i][j] += past[i][j + half];
         sums[i] = past[i][0];
     }
 }
 
-static void columns_of(double *c, const uint16_t *halves, const float *q, const int32_t *unit, int64_t count, int first,
-                       int end)
+static void columns_of(double *c, const uint16_t *tiles, const float *q, const int32_t *unit, int64_t count, int first,
+                       int end, const uint16_t *ahead)
 {
-    for (int64_t k = 0; k < count; k++, halves += TILE) {
+    (void)ahead;
+    for (int64_t k = 0; k < count; k++, tiles += TILE) {
         float sum[COLUMNS] = {0};
         double *ck = c + (int64_t)unit[k] * COLUMNS;
         for (int i = first; i < end; i++)
-            for (int j = 0; j < COLUMNS; j++) sum[j] += q[i] * float_of_half(halves[i * COLUMNS + j]);
+            for (int j = 0; j < COLUMNS; j++) sum[j] += q[i] * float_of_half(tiles[i * COLUMNS + j]);
         for (int j = 0; j < COLUMNS; j++) ck[j] += (double)sum[j];
     }
 }

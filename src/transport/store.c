@@ -1,8 +1,10 @@
 /* What is kept of a dense pass, and where.
  *
  * A panel is looked at when its rows are finished and its tiles are still in cache: D_ij = q_i P_ij t / r_i goes to
- * halves at the end of the thread's arena, and stays there if one of them is above the cut. Chunks are mapped, not
- * cleared: what is not used costs no memory. */
+ * halves at the end of the thread's arena, and stays there if one of them is above the cut, the upper 12 rows of all
+ * tiles before the lower ones. Chunks are mapped, not
+ * cleared: what is not used costs no memory. Where room runs out on any rank the halves are given back, and the lists
+ * of what weighs serve to evaluate those tiles again (store_again.c). */
 #define _GNU_SOURCE /* MADV_HUGEPAGE, MAP_ANONYMOUS */
 #include "store_parts_impl.h"
 #include <math.h>
@@ -10,13 +12,17 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define ROWS    FERRY_SOURCE_UNIT
-#define COLUMNS FERRY_TARGET_UNIT
-#define TILE    ((int64_t)ROWS * COLUMNS)
-#define MOST_T  32768 /* of t: halves end at 65504 */
-#define CHUNK   ((size_t)16 << 20)
-#define HUGE    ((size_t)2 << 20)
-#define LINE    64
+#define ROWS       FERRY_SOURCE_UNIT
+#define COLUMNS    FERRY_TARGET_UNIT
+#define TILE       ((int64_t)ROWS * COLUMNS)
+#define PART       FERRY_HALF_ROWS
+#define PARTS      (ROWS / PART)
+#define MOST_T     32768 /* of t: halves end at 65504 */
+#define CHUNK      ((size_t)16 << 20)
+#define HUGE       ((size_t)2 << 20)
+#define LINE       64
+#define MOST_AGAIN 0.5  /* share of the tiles from which on evaluating them again does not pay */
+#define READING    0.17 /* what a stored tile costs, of one evaluated again */
 
 /* --- memory --- */
 
@@ -66,7 +72,7 @@ static ferry_status more_chunks(ferry_arena *arena, size_t bytes)
     arena->chunks[arena->count++] = one;
     return FERRY_OK;
 }
-static char *room_for(ferry_arena *arena, size_t bytes)
+char *ferry_arena_room(ferry_arena *arena, size_t bytes)
 {
     ferry_status status = FERRY_OK;
     if (arena->now < arena->count && arena->used + bytes > arena->chunks[arena->now].bytes) {
@@ -99,6 +105,9 @@ static ferry_status open_vectors(ferry_store *store)
 {
     const int64_t rows = store->rows, columns = store->columns, threads = store->threads;
     FERRY_TRY(ferry_alloc(&store->arena, threads));
+    FERRY_TRY(ferry_alloc(&store->lists, threads));
+    FERRY_TRY(ferry_alloc(&store->pieces, store->panels));
+    FERRY_TRY(ferry_alloc(&store->spare, threads * TILE));
     FERRY_TRY(ferry_alloc(&store->list, threads * store->units));
     FERRY_TRY(ferry_alloc(&store->panel, store->panels));
     FERRY_TRY(ferry_alloc(&store->f, rows));
@@ -141,10 +150,15 @@ ferry_status ferry_store_open(ferry_store **out, const ferry_sinkhorn *s, int64_
     return status;
 }
 
-static void give_back(ferry_store *store)
+static void give_back_halves(ferry_store *store)
 {
     for (int t = 0; store->arena && t < store->threads; t++) close_arena(&store->arena[t]);
     if (store->panel) memset(store->panel, 0, (size_t)store->panels * sizeof *store->panel);
+}
+static void give_back(ferry_store *store)
+{
+    give_back_halves(store);
+    for (int t = 0; store->lists && t < store->threads; t++) close_arena(&store->lists[t]);
     store->usable = false;
     store->share = 0;
 }
@@ -154,6 +168,9 @@ void ferry_store_close(ferry_store *store)
     if (!store) return;
     give_back(store);
     free(store->arena);
+    free(store->lists);
+    free(store->pieces);
+    free(store->spare);
     free(store->list);
     free(store->panel);
     free(store->f);
@@ -180,6 +197,10 @@ bool ferry_store_usable(const ferry_store *store)
 double ferry_store_share(const ferry_store *store)
 {
     return store->share;
+}
+double ferry_store_price(const ferry_store *store)
+{
+    return store->again ? store->share : READING * store->share;
 }
 
 /* --- a fill --- */
@@ -208,47 +229,96 @@ static void find_blocks(ferry_stored *kept, const ferry_cost *cost)
     }
 }
 
+/* Tiles that weigh into halves [2][count][12][32], their units into list; returns how many. Both parts are first put as
+ * if all tiles were kept. */
+static int64_t keep_tiles(uint16_t *halves, int32_t *list, const ferry_store *store, const ferry_panel *panel,
+                          const float weights[ROWS])
+{
+    const int64_t part = store->units * FERRY_HALF_TILE;
+    int64_t count = 0;
+    for (int64_t u = 0; u < store->units; u++) {
+        bool weighs = false;
+        for (int i = 0; i < PARTS; i++) {
+            const float most =
+                store->kernels->keep(halves + i * part + count * FERRY_HALF_TILE,
+                                     panel->f + u * TILE + (int64_t)i * FERRY_HALF_TILE, weights + i * PART);
+            if (!(most <= store->cut)) weighs = true;
+        }
+        if (weighs) list[count++] = (int32_t)u;
+    }
+    for (int i = 1; i < PARTS && count < store->units; i++)
+        memmove(halves + i * count * FERRY_HALF_TILE, halves + i * part,
+                (size_t)(count * FERRY_HALF_TILE) * sizeof *halves);
+    return count;
+}
+
+/* The units of the panel that weigh, in the thread's list; their halves to `halves`, or nowhere. Returns how many. */
+static int64_t weigh_tiles(int32_t *list, uint16_t *halves, const ferry_store *store, const ferry_panel *panel,
+                           const float *weights, int thread)
+{
+    int64_t count = 0;
+    for (int64_t u = 0; u < store->units; u++) {
+        uint16_t *to = halves ? halves + count * TILE : store->spare + thread * TILE;
+        const float most = store->kernels->keep(to, panel->f + u * TILE, weights);
+        if (!(most <= store->cut)) list[count++] = (int32_t)u;
+    }
+    return count;
+}
+
+static int read_flag(const int *flag)
+{
+    int value;
+#pragma omp atomic read
+    value = *flag;
+    return value;
+}
+static void raise_flag(int *flag)
+{
+#pragma omp atomic write
+    *flag = 1;
+}
+
+/* What is kept of a panel becomes part of the store: its lists stand behind its halves. */
+static void take_in(ferry_store *store, ferry_stored *kept, const int32_t *list, const ferry_cost *cost, int64_t index,
+                    int thread)
+{
+    const size_t tile = TILE * sizeof *kept->halves;
+    size_t bytes = (size_t)kept->count * (tile + sizeof *list) + (size_t)(store->blocks + 1) * sizeof *list;
+    int64_t used;
+    kept->unit = (int32_t *)(void *)((char *)kept->halves + (size_t)kept->count * tile);
+    kept->first = kept->unit + kept->count;
+    memcpy(kept->unit, list, (size_t)kept->count * sizeof *list);
+    find_blocks(kept, cost);
+    store->panel[index] = *kept;
+    bytes = (bytes + LINE - 1) / LINE * LINE;
+    store->arena[thread].used += bytes;
+#pragma omp atomic capture
+    used = store->used += (int64_t)bytes;
+    if (used > store->bytes) raise_flag(&store->over);
+}
+
 static void keep_panel(ferry_store *store, const ferry_sinkhorn *s, const ferry_panel *panel, int64_t index,
                        const double *q, int thread)
 {
     ferry_stored kept = {0};
-    ferry_arena *arena = &store->arena[thread];
-    int32_t *list = store->list + thread * store->units;
     float weights[ROWS];
-    int over;
-#pragma omp atomic read
-    over = store->over;
-    if (over) return;
+    int32_t *list = store->list + thread * store->units;
     const size_t tile = TILE * sizeof *kept.halves, lists = (size_t)(store->units + store->blocks + 1) * sizeof *list;
-    char *at =
-        weights_of(weights, store, s, index, q) ? room_for(arena, (size_t)store->units * tile + lists + LINE) : NULL;
-    if (!at) {
-#pragma omp atomic write
-        store->over = 1;
+    if (read_flag(&store->bad)) return;
+    if (!weights_of(weights, store, s, index, q)) {
+        raise_flag(&store->bad);
         return;
     }
-    kept.halves = (uint16_t *)(void *)at;
-    for (int64_t u = 0; u < store->units; u++) {
-        const float most = store->kernels->keep(kept.halves + kept.count * TILE, panel->f + u * TILE, weights);
-        if (!(most <= store->cut)) list[kept.count++] = (int32_t)u;
+    if (!read_flag(&store->over)) {
+        kept.halves =
+            (uint16_t *)(void *)ferry_arena_room(&store->arena[thread], (size_t)store->units * tile + lists + LINE);
+        if (!kept.halves) raise_flag(&store->over);
     }
-    kept.unit = (int32_t *)(void *)(at + (size_t)kept.count * tile);
-    kept.first = kept.unit + kept.count;
-    memcpy(kept.unit, list, (size_t)kept.count * sizeof *list);
-    find_blocks(&kept, s->cost);
-    store->panel[index] = kept;
-    size_t bytes = (size_t)kept.count * (tile + sizeof *list) + (size_t)(store->blocks + 1) * sizeof *list;
-    bytes = (bytes + LINE - 1) / LINE * LINE;
-    arena->used += bytes;
-    int64_t used;
-#pragma omp atomic capture
-    used = store->used += (int64_t)bytes;
+    kept.count = weigh_tiles(list, kept.halves, store, panel, weights, thread);
+    if (!ferry_store_list(store, s->cost, index, list, kept.count, thread)) raise_flag(&store->bad);
+    if (kept.halves) take_in(store, &kept, list, s->cost, index, thread);
 #pragma omp atomic
     store->tiles += kept.count;
-    if (used > store->bytes) {
-#pragma omp atomic write
-        store->over = 1;
-    }
 }
 
 void ferry_store_keep(const ferry_sinkhorn *s, const ferry_panel *panels, int64_t first, int64_t count, const double *q)
@@ -267,10 +337,16 @@ static void begin_fill(ferry_store *store, const ferry_sinkhorn *s)
 {
     const double targets = (double)s->grid->target.blocks.rows, sources = (double)s->grid->source.blocks.rows;
     const double row = s->mass_a / sources;
-    for (int t = 0; t < store->threads; t++) store->arena[t].now = 0, store->arena[t].used = 0;
+    for (int t = 0; t < store->threads; t++) {
+        store->arena[t].now = store->lists[t].now = 0;
+        store->arena[t].used = store->lists[t].used = 0;
+    }
     memset(store->panel, 0, (size_t)store->panels * sizeof *store->panel);
-    store->used = store->tiles = 0;
-    store->over = 0;
+    memset(store->pieces, 0, (size_t)store->panels * sizeof *store->pieces);
+    /* where twice the room was missing the last time, it is not tried again */
+    store->over = store->again && store->tiles * TILE * (int64_t)sizeof(uint16_t) / 2 > store->bytes;
+    store->bad = 0;
+    store->used = store->tiles = store->listed = 0;
     store->usable = false;
     store->share = 0;
     store->targets = targets < MOST_T ? targets : MOST_T;
@@ -282,7 +358,10 @@ static void begin_fill(ferry_store *store, const ferry_sinkhorn *s)
 static ferry_status end_fill(ferry_store *store, ferry_sinkhorn *s)
 {
     const ferry_world *world = s->grid->world;
-    bool lost = ferry_max(world, store->over) != 0;
+    const int64_t worst = ferry_max(world, store->bad ? 2 : store->over);
+    bool lost = worst == 2;
+    store->again = worst == 1;
+    if (store->again) give_back_halves(store);
     memcpy(store->f, s->f, (size_t)s->rows * sizeof *s->f);
     memcpy(store->r, s->r, (size_t)s->rows * sizeof *s->r);
     memcpy(store->g, s->g, (size_t)s->columns * sizeof *s->g);
@@ -291,8 +370,9 @@ static ferry_status end_fill(ferry_store *store, ferry_sinkhorn *s)
         int64_t tiles[2] = {store->tiles, store->panels * store->units};
         ferry_total_counts(world, tiles, 2);
         store->share = tiles[1] > 0 ? (double)tiles[0] / (double)tiles[1] : 0;
-        FERRY_TRY(ferry_store_calibrate(store, s, &lost));
+        lost = store->again && store->share > MOST_AGAIN;
     }
+    if (!lost) FERRY_TRY((store->again ? ferry_store_calibrate_again : ferry_store_calibrate)(store, s, &lost));
     store->usable = !lost;
     if (lost) give_back(store);
     return FERRY_OK;

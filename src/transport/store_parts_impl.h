@@ -7,7 +7,7 @@
 FERRY_BEGIN
 /** What is kept of a panel. */
 typedef struct ferry_stored {
-    uint16_t *halves; /* [count][24][32] */
+    uint16_t *halves; /* [2][count][12][32] */
     int32_t *unit;    /* [count] their units, ascending */
     int32_t *first;   /* [blocks + 1] the first of each canonical target block among them */
     int64_t count;
@@ -24,12 +24,17 @@ struct ferry_store {
     const ferry_halves *kernels;
     int threads;
     int64_t bytes, used, tiles; /* allowed; of what is kept; how many */
-    int over;                   /* something that weighs was not kept, or has no number */
+    int over, bad;              /* room ran out; a density is no number, or there was no room for the lists */
+    bool again;                 /* tiles are evaluated again where the lists say (store_again.c) */
+    int64_t listed;             /* bytes of the lists */
     bool usable;
     double share;
     int64_t panels, rows, units, columns;
     int blocks;            /* canonical target blocks here */
     ferry_arena *arena;    /* [threads] */
+    ferry_arena *lists;    /* [threads] of pieces */
+    ferry_pieces *pieces;  /* [panels] what weighs */
+    uint16_t *spare;       /* [threads][24][32] for tiles that find no room */
     int32_t *list;         /* [threads][units] units of the panel being kept */
     ferry_stored *panel;   /* [panels] */
     double targets, times; /* t; 2^k, near 1 over a row's mass */
@@ -53,6 +58,14 @@ typedef struct ferry_store_pass {
     bool calibrating; /* w = 1 and q = 1: rho comes out, and raw column sums in store->factor */
     int lost;         /* a row kept less than half of its sum */
 } ferry_store_pass;
+/** Local. Room at the end of an arena; NULL where there is none. */
+char *ferry_arena_room(ferry_arena *arena, size_t bytes);
+/** Local. The panel's units [count] that weigh become its pieces; false where there is no room for them. */
+bool ferry_store_list(ferry_store *store, const ferry_cost *cost, int64_t index, const int32_t *list, int64_t count,
+                      int thread);
+/** Collective. ferry_store_calibrate and ferry_store_iterate where tiles are evaluated again. */
+ferry_status ferry_store_calibrate_again(ferry_store *store, ferry_sinkhorn *s, bool *lost);
+ferry_status ferry_store_iterate_again(ferry_store *store, ferry_sinkhorn *s);
 /** Collective. rho and gamma; *lost, the same on all ranks: a row or column kept less than half of its sum. */
 ferry_status ferry_store_calibrate(ferry_store *store, ferry_sinkhorn *s, bool *lost);
 FERRY_END

@@ -7,8 +7,8 @@
  *   c_j = gamma_j w_j / (t 2^k) sum_i q_i r0_i 2^k D_ij,   gamma_j: what makes c_j = c0_j at w = q = 1
  *
  * Threads take whole canonical source blocks, and 12 rows of a panel at once: their tiles come from memory for the row
- * sums and are in the second cache for the column sums. Several grid columns: all row sums first, one reduction, then
- * the column sums; the same bits.
+ * sums and are in the second cache for the column sums, during which half of the next 12 rows' come. Several grid
+ * columns: all row sums first, one reduction, then the column sums; the same bits.
  *
  * Mass between groups: rows in the order of their groups give column sums of a run of rows of one group, which are
  * added up under the groups of the columns when the run (or the block) ends. Where a panel has many runs its rows are
@@ -40,11 +40,19 @@ typedef struct worker {
 
 /* --- rows --- */
 
+/* The 12 rows of a panel that begin at its row `first`. */
+static const uint16_t *part_of(const ferry_stored *kept, int first)
+{
+    return kept->halves + first / PART * kept->count * TILE;
+}
+
 static void block_rows(double *sums, const ferry_store *store, const ferry_stored *kept, int b, int first)
 {
-    const int64_t from = kept->first[b];
-    store->kernels->rows(sums, kept->halves + from * TILE, store->w, kept->unit + from, kept->first[b + 1] - from,
-                         first);
+    const int64_t from = kept->first[b], count = kept->first[b + 1] - from;
+    const uint16_t *tiles = part_of(kept, first);
+    /* see halves.h: the column sums before have asked for the first half of the part */
+    store->kernels->rows(sums, tiles + from * TILE, store->w, kept->unit + from, count,
+                         tiles + (kept->count + from) * (TILE / 2));
 }
 
 /* R of 12 rows, in a grid of one column. */
@@ -143,7 +151,8 @@ static int runs_of(const pass *p, int64_t index)
 }
 
 /* Column sums of 12 rows, run by run. */
-static void part_runs(worker *k, const pass *p, const ferry_stored *kept, int64_t index, int first, const float *v)
+static void part_runs(worker *k, const pass *p, const ferry_stored *kept, int64_t index, int first, const float *v,
+                      const uint16_t *ahead)
 {
     for (int i = first, end; i < first + PART; i = end) {
         const int32_t group = group_of(p, index * ROWS + i);
@@ -152,7 +161,8 @@ static void part_runs(worker *k, const pass *p, const ferry_stored *kept, int64_
             end_run(k, p);
             k->group = group;
         }
-        p->store->kernels->columns(k->run, kept->halves, v, kept->unit, kept->count, i, end);
+        p->store->kernels->columns(k->run, part_of(kept, first), v + first, kept->unit, kept->count, i - first,
+                                   end - first, ahead);
         for (int64_t u = 0; u < kept->count; u++) k->touched[kept->unit[u]] = 1;
         if (kept->count > 0 && kept->unit[0] < k->low) k->low = kept->unit[0];
         if (kept->count > 0 && kept->unit[kept->count - 1] >= k->high) k->high = kept->unit[kept->count - 1] + 1;
@@ -174,11 +184,12 @@ static void mixed_unit(worker *k, const pass *p, const ferry_stored *kept, int64
     const int32_t u = kept->unit[tile], here = 0, *group = p->s->aggregate->groups->target_group + (int64_t)u * COLUMNS;
     const int64_t left = p->s->targets - (int64_t)u * COLUMNS, count = left < COLUMNS ? left : COLUMNS;
     const float *all = p->store->group_w + (int64_t)u * COLUMNS;
+    const uint16_t *tiles = part_of(kept, (int)(row % ROWS)) + tile * TILE;
     double sums[PART];
     for (int64_t j = 0, end; j < count; j = end) {
         float w[COLUMNS] = {0};
         for (end = j; end < count && group[end] == group[j]; end++) w[end] = all[end];
-        p->store->kernels->rows(sums, kept->halves + tile * TILE, w, &here, 1, (int)(row % ROWS));
+        p->store->kernels->rows(sums, tiles, w, &here, 1, tiles);
         count_rows(k, p, row, v, sums, group[j]);
     }
 }
@@ -188,6 +199,7 @@ static void part_masses(worker *k, const pass *p, const ferry_stored *kept, int6
 {
     const ferry_store *store = p->store;
     const int64_t row = index * ROWS + first;
+    const uint16_t *tiles = part_of(kept, first);
     double sums[PART];
     for (int b = 0; b < store->blocks; b++)
         for (int64_t from = kept->first[b], to; from < kept->first[b + 1]; from = to) {
@@ -198,7 +210,8 @@ static void part_masses(worker *k, const pass *p, const ferry_stored *kept, int6
                 continue;
             }
             while (to < kept->first[b + 1] && store->unit_group[kept->unit[to]] == group) to++;
-            store->kernels->rows(sums, kept->halves + from * TILE, store->group_w, kept->unit + from, to - from, first);
+            store->kernels->rows(sums, tiles + from * TILE, store->group_w, kept->unit + from, to - from,
+                                 tiles + from * TILE);
             count_rows(k, p, row, v, sums, group);
         }
 }
@@ -209,6 +222,7 @@ static void one_panel(worker *k, pass *p, int64_t index)
 {
     const ferry_store *store = p->store;
     const ferry_stored *kept = &store->panel[index];
+    const uint16_t *next = store->panel[index + 1 < store->panels ? index + 1 : index].halves;
     const bool counting = k->masses != NULL, runs = counting && runs_of(p, index) <= MOST_RUNS;
     float v[ROWS];
     for (int first = 0; first < ROWS; first += PART) {
@@ -218,11 +232,12 @@ static void one_panel(worker *k, pass *p, int64_t index)
             sums = k->part;
         }
         finish_rows(v + first, p, index * ROWS + first, sums);
+        const uint16_t *ahead = first + PART < ROWS ? part_of(kept, first + PART) : next;
         if (runs) {
-            part_runs(k, p, kept, index, first, v);
+            part_runs(k, p, kept, index, first, v, ahead);
             continue;
         }
-        store->kernels->columns(k->c, kept->halves, v, kept->unit, kept->count, first, first + PART);
+        store->kernels->columns(k->c, part_of(kept, first), v + first, kept->unit, kept->count, 0, PART, ahead);
         if (counting) part_masses(k, p, kept, index, first, v + first);
     }
 }
@@ -345,6 +360,7 @@ ferry_status ferry_store_iterate(ferry_store *store, ferry_sinkhorn *s)
     pass p = {.store = store, .s = s};
     if (!store->usable)
         return ferry_fail(FERRY_E_ARG, "nothing is kept of the plan: the store must be filled, and usable, first");
+    if (store->again) return ferry_store_iterate_again(store, s);
     begin_pass(store, s);
     FERRY_TRY(run_pass(s->c, &p));
     for (int64_t j = 0; j < s->columns; j++) s->c[j] *= store->factor[j];
