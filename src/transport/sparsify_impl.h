@@ -1,6 +1,7 @@
 /** sparsify_impl.h - selection in the rows of one panel, and thresholds over the plan (not installed). */
 #ifndef FERRY_SPARSIFY_IMPL_H
 #define FERRY_SPARSIFY_IMPL_H
+#include "kernels/select.h"
 #include "passes_impl.h"
 #include "sparsify.h"
 FERRY_BEGIN
@@ -20,24 +21,35 @@ typedef struct ferry_prefix_end {
     bool found; /* false: all of the entries together stay below target and number: keep all */
     float at;
     int64_t ties;
+    int64_t kept; /* entries of the prefix */
 } ferry_prefix_end;
 /** Local. Where the shortest prefix of v [n] (positive, any order) in descending order ends whose sum reaches target,
  *  or that has `number` entries. Sums are float64. work: room for n floats. Does not sort: buckets of float bit
  * patterns with counts and sums lead to the few values around the end. */
 FERRY_API ferry_prefix_end ferry_prefix(const float *v, int64_t n, double target, int64_t number, float *work);
+/** Local. The same of a row whose `before` largest entries, with this sum, do not stand in v, and do not suffice. work
+ *  may be v. */
+FERRY_API ferry_prefix_end ferry_prefix_after(double sum, int64_t before, const float *v, int64_t n, double target,
+                                              int64_t number, float *work);
 
 /** Selection for one thread: candidates of the rows of a panel, and what was kept of the last panel. */
 typedef struct ferry_kept {
-    const ferry_kernels *kernels;
+    const ferry_selects *selects;
     ferry_rule rule;
-    int64_t units, columns;    /* of whole rows */
-    int64_t chunk, full, room; /* units looked at at a time, candidates that make a row shrink, room for a row's */
-    int rows;                  /* rows that are looked at together */
-    float *v;                  /* [rows][room] candidates */
-    int32_t *c;                /* [rows][room] their columns, ascending */
-    float *work;               /* [room] */
-    int64_t found[FERRY_SOURCE_UNIT]; /* candidates of each row */
-    float cut[FERRY_SOURCE_UNIT];
+    int64_t units, columns; /* of whole rows */
+    int64_t sampled;        /* units of a row that tell where it ends */
+    float *sample;          /* [32 * sampled] */
+    int64_t room, most;     /* candidates that v and c hold, and the most that they may */
+    float *v;               /* [room] candidates, row after row */
+    int32_t *c;             /* [room] their columns, ascending in a row */
+    float *whole_v;         /* the same for a single row that is all candidates; NULL until there is one */
+    int32_t *whole_c;
+    float *work; /* candidates of a row around its end */
+    int64_t work_room;
+    int64_t first[FERRY_SOURCE_UNIT + 1]; /* where each row's candidates begin */
+    int64_t found[FERRY_SOURCE_UNIT];
+    float cut[FERRY_SOURCE_UNIT];  /* candidates are >= it */
+    float high[FERRY_SOURCE_UNIT]; /* the end is likely below it */
     /* of the last panel: */
     int64_t count[FERRY_SOURCE_UNIT]; /* kept entries of each row */
     double sum[FERRY_SOURCE_UNIT];    /* of them */

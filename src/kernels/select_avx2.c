@@ -1,0 +1,54 @@
+/* select_avx2.c - the table of sparsify for CPUs with AVX2 and FMA. */
+#define ISA avx2
+#include "vector_avx2.inc"
+
+/* Entries >= cut into values and columns; returns how many. Writes up to a whole vector. */
+INLINE int s_append(float *values, int32_t *columns, vec a, vec cut, int32_t first)
+{
+    return v_above(values, columns, a, cut, first);
+}
+/* Those lanes of a into out; returns how many. */
+INLINE int s_pack(float *out, vec a, unsigned chosen)
+{
+    int found = 0;
+    float lane[LANES];
+    if (!chosen) return 0;
+    v_store(lane, a);
+    for (; chosen; chosen &= chosen - 1) out[found++] = lane[__builtin_ctz(chosen)];
+    return found;
+}
+
+/* A sum in each lane, in float64. */
+typedef struct s_sums {
+    __m256d low, high;
+} s_sums;
+INLINE s_sums s_nothing(void)
+{
+    return (s_sums){_mm256_setzero_pd(), _mm256_setzero_pd()};
+}
+INLINE void s_count(s_sums *sums, vec a, unsigned chosen)
+{
+    const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    const __m256i there = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int)chosen), bit), bit);
+    const vec b = _mm256_and_ps(a, _mm256_castsi256_ps(there));
+    sums->low = _mm256_add_pd(sums->low, _mm256_cvtps_pd(_mm256_castps256_ps128(b)));
+    sums->high = _mm256_add_pd(sums->high, _mm256_cvtps_pd(_mm256_extractf128_ps(b, 1)));
+}
+INLINE double s_total(const s_sums *sums)
+{
+    return d_total((vec8){sums->low, sums->high});
+}
+/* a times row, times factor of its column, in float64 */
+INLINE vec s_scaled(vec a, double row, const float *factor, const int32_t *columns)
+{
+    const __m256d rows = _mm256_set1_pd(row);
+    __m256d low = _mm256_mul_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(a)), rows);
+    __m256d high = _mm256_mul_pd(_mm256_cvtps_pd(_mm256_extractf128_ps(a, 1)), rows);
+    if (factor) {
+        const vec f = _mm256_i32gather_ps(factor, _mm256_loadu_si256((const __m256i *)columns), 4);
+        low = _mm256_mul_pd(low, _mm256_cvtps_pd(_mm256_castps256_ps128(f)));
+        high = _mm256_mul_pd(high, _mm256_cvtps_pd(_mm256_extractf128_ps(f, 1)));
+    }
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(low)), _mm256_cvtpd_ps(high), 1);
+}
+#include "select_cpu.inc"
