@@ -70,17 +70,24 @@ FERRY_API void ferry_target_set(ferry_target *target, const ferry_cost *cost, co
 FERRY_API double ferry_target_residual(const ferry_target *target, const ferry_cost *cost, const double *g, int64_t j);
 FERRY_API void ferry_target_close(ferry_target *target);
 
+/** Units of a panel that are evaluated, the others being left out: pieces of units side by side, in ascending order,
+ *  none across canonical blocks or runs. */
+typedef struct ferry_pieces {
+    int64_t count;
+    const int32_t *unit; /* [count][2] first unit of the piece, and how many */
+} ferry_pieces;
 /** One panel: 24 source rows against all target columns of this grid column. One per thread; allocated once. */
 typedef struct ferry_panel {
     const ferry_cost *cost;
-    int64_t units;       /* column units of this grid column */
-    int blocks;          /* canonical target blocks of this grid column */
-    const int64_t *unit; /* [blocks + 1] first unit of each, counted from this grid column's first */
-    float *f;            /* [units][24][32] */
-    double *d;           /* the same for --precision double */
-    double *block_sums;  /* [blocks][24] row sums per canonical target block */
-    double *run_sums;    /* [runs][24] the same per run, or NULL */
-    float *x;            /* [24 * dim] the rows with epsilon and scale folded in */
+    int64_t units;              /* column units of this grid column */
+    int blocks;                 /* canonical target blocks of this grid column */
+    const int64_t *unit;        /* [blocks + 1] first unit of each, counted from this grid column's first */
+    float *f;                   /* [units][24][32] */
+    double *d;                  /* the same for --precision double */
+    double *block_sums;         /* [blocks][24] row sums per canonical target block */
+    double *run_sums;           /* [runs][24] the same per run, or NULL */
+    const ferry_pieces *pieces; /* what was evaluated (the rest is of another time), borrowed; NULL: all */
+    float *x;                   /* [24 * dim] the rows with epsilon and scale folded in */
     float alpha[FERRY_SOURCE_UNIT], x2[FERRY_SOURCE_UNIT];
     double alpha_d[FERRY_SOURCE_UNIT];
     double residual[FERRY_SOURCE_UNIT]; /* what rounding took from alpha: log2 P_ij gains it (not in block_sums) */
@@ -93,6 +100,10 @@ FERRY_API int64_t ferry_panel_bytes(const ferry_cost_options *options, int dim, 
  *  f: [24] potentials of these rows, -inf for none (row of zeros; rows past the end too). */
 FERRY_API void ferry_panel_plan(ferry_panel *panel, const ferry_source *source, int64_t index, const double *f,
                                 const ferry_target *target);
+/** Local. The same of those pieces alone, float only: the others do not count in block_sums, run_sums and the column
+ *  sums. Row sums are multiplied by scale [24]. */
+FERRY_API void ferry_panel_plan_pieces(ferry_panel *panel, const ferry_source *source, int64_t index, const double *f,
+                                       const ferry_target *target, const ferry_pieces *pieces, const double *scale);
 /** Local. Exponents log2 P_ij into the panel instead of the plan. */
 FERRY_API void ferry_panel_scores(ferry_panel *panel, const ferry_source *source, int64_t index, const double *f,
                                   const ferry_target *target);

@@ -269,16 +269,25 @@ int ferry_panels_at_once(const ferry_cost_options *options, int dim, int64_t pan
     return count < 1 || options->precision == FERRY_DOUBLE ? 1 : (int)count;
 }
 
+/* The rows of every panel; where double, exponents already. */
+static void begin_panels(ferry_tile *tile, const ferry_panel_rows *rows, int count, const ferry_source *source,
+                         const ferry_target *target)
+{
+    for (int g = 0; g < count; g++) {
+        rows[g].panel->pieces = NULL;
+        if (rows[g].panel->d)
+            scores_double(rows[g].panel, source, rows[g].index, rows[g].f, target);
+        else
+            tile[g] = panel_rows(rows[g].panel, source, rows[g].index, rows[g].f, target->epsilon);
+    }
+}
+
 void ferry_panels_scores(const ferry_panel_rows *rows, int count, const ferry_source *source,
                          const ferry_target *target)
 {
     const ferry_cost *cost = rows[0].panel->cost;
     ferry_tile tile[FERRY_PANELS_AT_ONCE];
-    for (int g = 0; g < count; g++)
-        if (rows[g].panel->d)
-            scores_double(rows[g].panel, source, rows[g].index, rows[g].f, target);
-        else
-            tile[g] = panel_rows(rows[g].panel, source, rows[g].index, rows[g].f, target->epsilon);
+    begin_panels(tile, rows, count, source, target);
     if (!rows[0].panel->f) return;
     const int64_t step = count > 1 ? 1 : cost->units; /* a tile does not depend on its place in a call */
     for (int64_t u = 0; u < cost->units; u += step)
@@ -331,11 +340,7 @@ void ferry_panels_plan(const ferry_panel_rows *rows, int count, const ferry_sour
     const ferry_panel *panel = rows[0].panel;
     const int64_t *run = panel->cost->run;
     ferry_tile tile[FERRY_PANELS_AT_ONCE];
-    for (int g = 0; g < count; g++)
-        if (panel->d)
-            scores_double(rows[g].panel, source, rows[g].index, rows[g].f, target);
-        else
-            tile[g] = panel_rows(rows[g].panel, source, rows[g].index, rows[g].f, target->epsilon);
+    begin_panels(tile, rows, count, source, target);
     for (int b = 0, r = 0; b < panel->blocks; b++) {
         if (!panel->run_sums) {
             plan_block(rows, count, tile, target, b);
@@ -349,6 +354,36 @@ void ferry_panel_plan(ferry_panel *panel, const ferry_source *source, int64_t in
                       const ferry_target *target)
 {
     ferry_panels_plan(&(ferry_panel_rows){panel, index, f}, 1, source, target);
+}
+
+/* sums [24] of a piece join those of its block b, and of its run. */
+static void add_piece(ferry_panel *panel, int b, int run, bool new_run, const double *sums)
+{
+    double *block = panel->block_sums + (int64_t)b * ROWS;
+    for (int i = 0; i < ROWS; i++) block[i] += sums[i];
+    if (!panel->run_sums) return;
+    double *part = panel->run_sums + (int64_t)run * ROWS;
+    for (int i = 0; i < ROWS; i++) part[i] = (new_run ? 0 : part[i]) + sums[i];
+}
+void ferry_panel_plan_pieces(ferry_panel *panel, const ferry_source *source, int64_t index, const double *f,
+                             const ferry_target *target, const ferry_pieces *pieces, const double *scale)
+{
+    const ferry_cost *cost = panel->cost;
+    ferry_tile tile = panel_rows(panel, source, index, f, target->epsilon);
+    int b = 0, run = 0, last = -1;
+    panel->pieces = pieces;
+    memset(panel->block_sums, 0, (size_t)panel->blocks * ROWS * sizeof *panel->block_sums);
+    for (int64_t e = 0; e < pieces->count; e++) {
+        const int64_t first = pieces->unit[2 * e], units = pieces->unit[2 * e + 1];
+        double sums[ROWS];
+        tile_columns(&tile, cost, target->beta_f + first * COLUMNS, first, units);
+        cost->options.kernels->plan(panel->f + first * TILE, sums, &tile);
+        for (int i = 0; i < ROWS; i++) sums[i] *= scale[i];
+        while (first >= panel->unit[b + 1]) b++;
+        while (panel->run_sums && first >= cost->run[run + 1]) run++;
+        add_piece(panel, b, run, run != last, sums);
+        last = run;
+    }
 }
 
 /* The adjacent-pair tree over blocks first ... first + count - 1, count a power of two. */
@@ -385,15 +420,29 @@ void ferry_panel_row_max(double *max, ferry_panel *panel, const ferry_source *so
     }
 }
 
+/* The same of the pieces among units first ... end - 1. */
+static void columns_of_pieces(double *c, const ferry_panel *panel, const float *weight, int64_t first, int64_t end)
+{
+    const ferry_pieces *pieces = panel->pieces;
+    for (int64_t e = 0; e < pieces->count && pieces->unit[2 * e] < end; e++) {
+        const int64_t start = pieces->unit[2 * e], stop = start + pieces->unit[2 * e + 1];
+        const int64_t from = start > first ? start : first, to = stop < end ? stop : end;
+        if (from < to)
+            panel->cost->options.kernels->column_sums(c + from * COLUMNS, panel->f + from * TILE, weight, to - from);
+    }
+}
 void ferry_panel_columns_part(double *c, const ferry_panel *panel, const double *q, int64_t first, int64_t units)
 {
-    c += first * COLUMNS;
     if (panel->f) {
         float weight[ROWS];
         for (int i = 0; i < ROWS; i++) weight[i] = (float)q[i];
-        panel->cost->options.kernels->column_sums(c, panel->f + first * TILE, weight, units);
+        if (panel->pieces)
+            columns_of_pieces(c, panel, weight, first, first + units);
+        else
+            panel->cost->options.kernels->column_sums(c + first * COLUMNS, panel->f + first * TILE, weight, units);
         return;
     }
+    c += first * COLUMNS;
     const double *p = panel->d + first * TILE;
     for (int64_t u = 0; u < units; u++, c += COLUMNS, p += TILE) {
         double sum[COLUMNS] = {0};

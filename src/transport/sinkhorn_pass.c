@@ -90,6 +90,16 @@ static void count_part(int64_t *const *row, int rows, const double *units, const
     for (int i = 0; i < rows; i++) row[i][group] += whole[i];
 }
 
+/* Some of run r was evaluated; *piece is where looking for it went on. */
+static bool run_counts(int64_t *piece, const ferry_panel *panel, int r)
+{
+    const ferry_pieces *pieces = panel->pieces;
+    const int64_t *run = panel->cost->run;
+    if (!pieces) return true;
+    while (*piece < pieces->count && pieces->unit[2 * *piece] < run[r]) ++*piece;
+    return *piece < pieces->count && pieces->unit[2 * *piece] < run[r + 1];
+}
+
 /* The mass of a panel between groups. The last part of a unit that holds several is what the others leave. */
 void ferry_add_aggregate(ferry_sinkhorn *s, const ferry_panel *panel, int64_t index, const double *q, int thread)
 {
@@ -102,8 +112,10 @@ void ferry_add_aggregate(ferry_sinkhorn *s, const ferry_panel *panel, int64_t in
     for (int i = 0; i < ROWS; i++) units[i] = q[i] * a->units;
     for (int i = 0; i < rows; i++)
         row[i] = a->sums + thread * a->size + (int64_t)groups->group[index * ROWS + i] * groups->count;
+    int64_t piece = 0;
     for (int r = 0; r < s->cost->runs; r++) {
         double left[ROWS], part[ROWS];
+        if (!run_counts(&piece, panel, r)) continue;
         const int last = groups->run_part[r + 1] - 1;
         memcpy(left, panel->run_sums + (int64_t)r * ROWS, sizeof left);
         for (int p = groups->run_part[r]; p < last; p++) {
@@ -276,8 +288,8 @@ static void evaluate_plan(double *const *sums, const ferry_row_work *work, ferry
 }
 
 /* L_i = epsilon log r_i - reference_i;  f' = tau_a (epsilon log a_i - L_i);  f = (1 - w) f + w f' */
-static ferry_again finish_plan(double *q, const ferry_row_work *work, ferry_sinkhorn *s, const ferry_panel *panel,
-                               int64_t index, double *reference, const double *sums, int round)
+ferry_again ferry_finish_plan(double *q, const ferry_row_work *work, ferry_sinkhorn *s, const ferry_panel *panel,
+                              int64_t index, double *reference, const double *sums, int round)
 {
     (void)work;
     const double k = FERRY_LOG2_E / s->epsilon, far = panel->f ? 32 : 512;
@@ -320,7 +332,7 @@ static void correct_columns(ferry_sinkhorn *s, double *c)
 
 ferry_status ferry_sinkhorn_iterate(ferry_sinkhorn *s)
 {
-    const ferry_row_work work = {.width = 1, .columns = true, .evaluate = evaluate_plan, .finish = finish_plan};
+    const ferry_row_work work = {.width = 1, .columns = true, .evaluate = evaluate_plan, .finish = ferry_finish_plan};
     ferry_target_set(&s->target, s->cost, s->g, s->epsilon);
     FERRY_TRY(ferry_sinkhorn_pass(s->c, s, &work));
     correct_columns(s, s->c);

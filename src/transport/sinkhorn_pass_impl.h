@@ -12,6 +12,9 @@ void ferry_lower(double *reference, const double *sums, const double *max, doubl
 void ferry_add_aggregate(ferry_sinkhorn *s, const ferry_panel *panel, int64_t index, const double *q, int thread);
 /** Local. Panels of a canonical source block, counted from this rank's first. */
 void ferry_block_panels(int64_t *first, int64_t *end, const ferry_grid *grid, int block);
+/** Local. Row sums of the plan become f, r and q: `finish` of an iteration. */
+ferry_again ferry_finish_plan(double *q, const ferry_row_work *work, ferry_sinkhorn *s, const ferry_panel *panel,
+                              int64_t index, double *reference, const double *sums, int round);
 /** Local. A finished vector becomes the leaf of a block; by one thread at a time. */
 ferry_status ferry_plant(ferry_forest *forest, const double *values, int64_t width, int block);
 /** Local. Panels of a batch: from the whole problem alone, so that all ranks of a grid row agree. */

@@ -229,6 +229,18 @@ static void find_blocks(ferry_stored *kept, const ferry_cost *cost)
     }
 }
 
+/* Tile u of the panel as halves, part i at to + i * step; whether it weighs. */
+static bool keep_tile(uint16_t *to, int64_t step, const ferry_store *store, const ferry_panel *panel, int64_t u,
+                      const float weights[ROWS])
+{
+    bool weighs = false;
+    for (int i = 0; i < PARTS; i++) {
+        const float most =
+            store->kernels->keep(to + i * step, panel->f + u * TILE + (int64_t)i * FERRY_HALF_TILE, weights + i * PART);
+        if (!(most <= store->cut)) weighs = true;
+    }
+    return weighs;
+}
 /* Tiles that weigh into halves [2][count][12][32], their units into list; returns how many. Both parts are first put as
  * if all tiles were kept. */
 static int64_t keep_tiles(uint16_t *halves, int32_t *list, const ferry_store *store, const ferry_panel *panel,
@@ -236,32 +248,20 @@ static int64_t keep_tiles(uint16_t *halves, int32_t *list, const ferry_store *st
 {
     const int64_t part = store->units * FERRY_HALF_TILE;
     int64_t count = 0;
-    for (int64_t u = 0; u < store->units; u++) {
-        bool weighs = false;
-        for (int i = 0; i < PARTS; i++) {
-            const float most =
-                store->kernels->keep(halves + i * part + count * FERRY_HALF_TILE,
-                                     panel->f + u * TILE + (int64_t)i * FERRY_HALF_TILE, weights + i * PART);
-            if (!(most <= store->cut)) weighs = true;
-        }
-        if (weighs) list[count++] = (int32_t)u;
-    }
+    for (int64_t u = 0; u < store->units; u++)
+        if (keep_tile(halves + count * FERRY_HALF_TILE, part, store, panel, u, weights)) list[count++] = (int32_t)u;
     for (int i = 1; i < PARTS && count < store->units; i++)
         memmove(halves + i * count * FERRY_HALF_TILE, halves + i * part,
                 (size_t)(count * FERRY_HALF_TILE) * sizeof *halves);
     return count;
 }
-
-/* The units of the panel that weigh, in the thread's list; their halves to `halves`, or nowhere. Returns how many. */
-static int64_t weigh_tiles(int32_t *list, uint16_t *halves, const ferry_store *store, const ferry_panel *panel,
-                           const float *weights, int thread)
+/* The list alone. */
+static int64_t list_tiles(uint16_t *spare, int32_t *list, const ferry_store *store, const ferry_panel *panel,
+                          const float weights[ROWS])
 {
     int64_t count = 0;
-    for (int64_t u = 0; u < store->units; u++) {
-        uint16_t *to = halves ? halves + count * TILE : store->spare + thread * TILE;
-        const float most = store->kernels->keep(to, panel->f + u * TILE, weights);
-        if (!(most <= store->cut)) list[count++] = (int32_t)u;
-    }
+    for (int64_t u = 0; u < store->units; u++)
+        if (keep_tile(spare, FERRY_HALF_TILE, store, panel, u, weights)) list[count++] = (int32_t)u;
     return count;
 }
 
@@ -314,7 +314,8 @@ static void keep_panel(ferry_store *store, const ferry_sinkhorn *s, const ferry_
             (uint16_t *)(void *)ferry_arena_room(&store->arena[thread], (size_t)store->units * tile + lists + LINE);
         if (!kept.halves) raise_flag(&store->over);
     }
-    kept.count = weigh_tiles(list, kept.halves, store, panel, weights, thread);
+    kept.count = kept.halves ? keep_tiles(kept.halves, list, store, panel, weights)
+                             : list_tiles(store->spare + thread * TILE, list, store, panel, weights);
     if (!ferry_store_list(store, s->cost, index, list, kept.count, thread)) raise_flag(&store->bad);
     if (kept.halves) take_in(store, &kept, list, s->cost, index, thread);
 #pragma omp atomic

@@ -28,7 +28,8 @@ FERRY_API ferry_status ferry_store_open(ferry_store **out, const ferry_sinkhorn 
 FERRY_API void ferry_store_close(ferry_store *store);
 /** Collective. ferry_sinkhorn_iterate (the same bits), keeping its plan, in place of what was kept before. */
 FERRY_API ferry_status ferry_store_fill(ferry_store *store, ferry_sinkhorn *s);
-/** Local, the same on all ranks. Everything that weighs was kept: within `bytes` on every rank, and no row or column
+/** Local, the same on all ranks. Everything that weighs was kept within `bytes` on every rank, or half of the tiles do
+ *  not weigh, whose place alone is kept then (8 bytes a tile) and which a pass evaluates again; and no row or column
  *  lost more than half of its sum. Otherwise the store is empty and its memory given back. */
 FERRY_API bool ferry_store_usable(const ferry_store *store);
 /** Collective. As ferry_sinkhorn_iterate, from the store: f and r of the rows, c of the columns, the aggregate, at s->g
@@ -37,6 +38,8 @@ FERRY_API bool ferry_store_usable(const ferry_store *store);
 FERRY_API ferry_status ferry_store_iterate(ferry_store *store, ferry_sinkhorn *s);
 /** Local, the same on all ranks. Kept pairs over all pairs. */
 FERRY_API double ferry_store_share(const ferry_store *store);
+/** Local, the same on all ranks. About what a pass over the store takes, in dense passes. */
+FERRY_API double ferry_store_price(const ferry_store *store);
 /** Local. Bytes that a store of every pair of a rank takes. */
 FERRY_API int64_t ferry_store_bytes(int64_t source_rows, int64_t target_rows);
 /** Local. For the dense pass that fills s->store: panels [count] of rows 24 * first ... are finished, with weights q

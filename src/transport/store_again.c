@@ -1,0 +1,119 @@
+/* Passes over what weighs where it does not fit in memory: its tiles are evaluated again.
+ *
+ * A dense pass leaves the list of tiles that weigh, as pieces of units side by side. A pass evaluates those at the f
+ * and g of now, by the machinery of dense passes: batches, threads and grids are theirs. With S_i the row sums of the
+ * listed tiles and r_i those of the dense pass, both at the f0, g0 that it left, rows are multiplied by rho_i = r_i /
+ * S_i ever after, column sums by gamma_j likewise: what is left out is corrected to first order, and the fixed point of
+ * the dense iteration is that of these passes. */
+#include "store_parts_impl.h"
+#include <math.h>
+#include <string.h>
+
+#define ROWS FERRY_SOURCE_UNIT
+
+/* The end of the piece that begins with list[at]; units of one piece are of one block and one run. */
+static int64_t piece_end(const int32_t *list, int64_t at, int64_t count, int64_t stop)
+{
+    int64_t end = at + 1;
+    while (end < count && list[end] == list[end - 1] + 1 && list[end] < stop) end++;
+    return end;
+}
+
+bool ferry_store_list(ferry_store *store, const ferry_cost *cost, int64_t index, const int32_t *list, int64_t count,
+                      int thread)
+{
+    ferry_arena *arena = &store->lists[thread];
+    int32_t *unit = (int32_t *)(void *)ferry_arena_room(arena, (size_t)(2 * count) * sizeof *unit);
+    ferry_pieces *pieces = &store->pieces[index];
+    int64_t listed;
+    int b = 0, r = 0;
+    if (!unit) return false;
+    *pieces = (ferry_pieces){0, unit};
+    for (int64_t at = 0, end; at < count; at = end) {
+        while (list[at] >= cost->unit[b + 1]) b++;
+        while (r < cost->runs && list[at] >= cost->run[r + 1]) r++;
+        const int64_t stop = cost->runs && cost->run[r + 1] < cost->unit[b + 1] ? cost->run[r + 1] : cost->unit[b + 1];
+        end = piece_end(list, at, count, stop);
+        unit[2 * pieces->count] = list[at];
+        unit[2 * pieces->count++ + 1] = (int32_t)(end - at);
+    }
+    const size_t bytes = (size_t)(2 * pieces->count) * sizeof *unit;
+    arena->used += bytes;
+#pragma omp atomic capture
+    listed = store->listed += (int64_t)bytes;
+    return listed <= store->bytes;
+}
+
+static void evaluate(double *const *sums, const ferry_row_work *work, ferry_sinkhorn *s, const ferry_panel_rows *rows,
+                     int count)
+{
+    const ferry_store *store = work->self;
+    for (int g = 0; g < count; g++) {
+        ferry_panel *panel = rows[g].panel;
+        const int64_t index = rows[g].index;
+        ferry_panel_plan_pieces(panel, s->source, index, rows[g].f, &s->target, &store->pieces[index],
+                                store->rho + index * ROWS);
+        memcpy(sums[g], panel->block_sums, (size_t)panel->blocks * ROWS * sizeof **sums);
+    }
+}
+
+/* rho from the sums of the listed tiles at f0, g0; f stays. */
+static ferry_again find_rho(double *q, const ferry_row_work *work, ferry_sinkhorn *s, const ferry_panel *panel,
+                            int64_t index, double *reference, const double *sums, int round)
+{
+    ferry_store *store = work->self;
+    (void)s;
+    (void)round;
+    for (int i = 0; i < ROWS; i++) {
+        const int64_t row = index * ROWS + i;
+        const double listed = sums[i] * exp2(panel->residual[i]);
+        const bool present = reference[i] != -INFINITY;
+        q[i] = present ? exp2(panel->residual[i]) : 0;
+        store->rho[row] = present ? store->r[row] / listed : 0;
+        if (present && !(listed >= store->r[row] / 2 && listed < INFINITY)) {
+#pragma omp atomic write
+            store->bad = 1;
+        }
+    }
+    return FERRY_ROWS_DONE;
+}
+
+/* Collective. c [columns] of the listed tiles at s->f, s->g. */
+static ferry_status listed_columns(double *c, ferry_store *store, ferry_sinkhorn *s, bool calibrating)
+{
+    const ferry_row_work work = {.width = 1,
+                                 .columns = true,
+                                 .evaluate = evaluate,
+                                 .finish = calibrating ? find_rho : ferry_finish_plan,
+                                 .self = store};
+    ferry_target_set(&s->target, s->cost, s->g, s->epsilon);
+    FERRY_TRY(ferry_sinkhorn_pass(c, s, &work));
+    s->passes--; /* the dense ones are counted */
+    for (int64_t j = 0; j < s->targets; j++) c[j] *= exp2(ferry_target_residual(&s->target, s->cost, s->g, j));
+    return FERRY_OK;
+}
+
+ferry_status ferry_store_calibrate_again(ferry_store *store, ferry_sinkhorn *s, bool *lost)
+{
+    ferry_aggregate *aggregate = s->aggregate;
+    for (int64_t i = 0; i < s->rows; i++) store->rho[i] = 1;
+    s->aggregate = NULL;
+    ferry_status status = listed_columns(store->gamma, store, s, true);
+    s->aggregate = aggregate;
+    FERRY_TRY(status);
+    for (int64_t j = 0; j < s->columns; j++) {
+        const double listed = store->gamma[j], whole = store->c[j];
+        const bool counts = j < s->targets && whole > 0 && whole < INFINITY;
+        store->gamma[j] = counts ? whole / listed : 1;
+        if (counts && !(listed >= whole / 2 && listed < INFINITY)) store->bad = 1;
+    }
+    *lost = ferry_max(s->grid->world, store->bad) != 0;
+    return FERRY_OK;
+}
+
+ferry_status ferry_store_iterate_again(ferry_store *store, ferry_sinkhorn *s)
+{
+    FERRY_TRY(listed_columns(s->c, store, s, false));
+    for (int64_t j = 0; j < s->targets; j++) s->c[j] *= store->gamma[j];
+    return FERRY_OK;
+}
