@@ -51,7 +51,7 @@ void ferry_exchange(const ferry_world *world, const void *send, const int64_t *s
 
 void ferry_exchange_counts(const ferry_world *world, const int64_t *send_counts, int64_t *recv_counts)
 {
-    ferry_stage_sent((int64_t)sizeof *send_counts * world->size);
+    if (world->size > 1) ferry_stage_sent((int64_t)sizeof *send_counts * world->size);
     MPI_Alltoall(send_counts, 1, MPI_INT64_T, recv_counts, 1, MPI_INT64_T, world->comm);
 }
 
@@ -63,8 +63,9 @@ static void gather_small(const ferry_world *world, const void *mine, const int64
         at[r] = sum;
         sum += bytes[r];
     }
-    ferry_stage_sent(bytes[world->rank]);
-    MPI_Allgatherv(mine, bytes[world->rank], MPI_BYTE, all, bytes, at, MPI_BYTE, world->comm);
+    const int here = (int)((size_t)counts[world->rank] * size);
+    if (world->size > 1 && here) ferry_stage_sent(here);
+    MPI_Allgatherv(mine, here, MPI_BYTE, all, bytes, at, MPI_BYTE, world->comm);
 }
 
 /* A ring: every part goes once around, each link carries it once. */

@@ -78,7 +78,9 @@ void ferry_stage_sent(int64_t bytes)
 {
     add(&table.sent_bytes, bytes);
     add(&table.messages, 1);
-    if (now) add(&now->sent_bytes, bytes);
+    if (!now) return;
+    add(&now->sent_bytes, bytes);
+    add(&now->messages, 1);
 }
 
 void ferry_stage_sample(void)

@@ -11,7 +11,7 @@ typedef struct rank_report {
 
 typedef struct totals {
     double seconds, cpu;
-    int64_t peak, peak_total, read, written, sent;
+    int64_t peak, peak_total, read, written, sent, messages;
 } totals;
 
 /* Collective. all [ranks] on rank 0, NULL elsewhere. */
@@ -56,6 +56,7 @@ static totals total_of(const rank_report *all, int ranks, const char *name)
         t.read += stage->read_bytes;
         t.written += stage->written_bytes;
         t.sent += stage->sent_bytes;
+        t.messages += stage->messages;
     }
     return t;
 }
@@ -75,6 +76,7 @@ static void record_stages(json *out, const rank_report *all, int ranks)
         json_count(out, "read_bytes", t.read);
         json_count(out, "written_bytes", t.written);
         json_count(out, "sent_bytes", t.sent);
+        json_count(out, "messages", t.messages);
         json_end(out, '}');
     }
     json_end(out, ']');
@@ -199,15 +201,16 @@ ferry_status record_text(char **text, const cli_program *program)
 static void print_table(const rank_report *all, int ranks)
 {
     char peak[32], read[32], written[32], sent[32];
-    fprintf(stderr, "%-12s %6s %10s %10s %12s %12s %12s %12s\n", "stage", "rank", "seconds", "CPU s", "peak PSS",
-            "read", "written", "sent");
+    fprintf(stderr, "%-12s %6s %10s %10s %12s %12s %12s %12s %9s\n", "stage", "rank", "seconds", "CPU s", "peak PSS",
+            "read", "written", "sent", "messages");
     for (int i = 0; i < all[0].stages.count; i++) {
         for (int r = 0; r < ranks; r++) {
             const ferry_stage *s = stage_of(&all[r], all[0].stages.stage[i].name);
             if (!s) continue;
-            fprintf(stderr, "%-12.12s %6d %10.3f %10.3f %12s %12s %12s %12s\n", s->name, r, s->seconds, s->cpu_seconds,
-                    ferry_size_text(peak, (double)s->peak_pss), ferry_size_text(read, (double)s->read_bytes),
-                    ferry_size_text(written, (double)s->written_bytes), ferry_size_text(sent, (double)s->sent_bytes));
+            fprintf(stderr, "%-12.12s %6d %10.3f %10.3f %12s %12s %12s %12s %9lld\n", s->name, r, s->seconds,
+                    s->cpu_seconds, ferry_size_text(peak, (double)s->peak_pss),
+                    ferry_size_text(read, (double)s->read_bytes), ferry_size_text(written, (double)s->written_bytes),
+                    ferry_size_text(sent, (double)s->sent_bytes), (long long)s->messages);
         }
     }
 }

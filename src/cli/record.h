@@ -6,7 +6,7 @@
  *    options  {every option of the command as used},
  *    figures  {the command's own numbers},
  *    stages   [{name, seconds (slowest rank), cpu_seconds (sum), peak_pss (largest rank), peak_pss_total, read_bytes,
- *              written_bytes, sent_bytes (sums)}] in the order of the run,
+ *              written_bytes, sent_bytes, messages (sums)}] in the order of the run,
  *    memory   {limit, peak_pss, peak_pss_total, peak_rss, peak_rss_total} bytes; without "total": the largest rank,
  *    bytes    {read, written, sent}, seconds (from start to now). */
 #ifndef CLI_RECORD_H
