@@ -34,12 +34,10 @@ typedef struct ferry_sinkhorn {
     double *work;  /* [max of rows, columns] */
     ferry_target target;
     /* of the pass */
-    ferry_panel *panel;         /* [threads][together], or [batch] where the grid has several columns */
+    ferry_panel *panel;         /* [threads][together], or [slots][batch] where the grid has several columns */
     int panels, batch;          /* how many; panels of a batch */
     int together;               /* panels that a thread evaluates together */
     double *leaf;               /* [threads][2 columns] sums of one canonical block */
-    double *reference;          /* [batch * 24] */
-    double *q;                  /* [batch * 24] */
     ferry_forest *forest;       /* [columns] over source blocks */
     ferry_aggregate *aggregate; /* of the next passes, or NULL */
     struct ferry_store *store;  /* that keeps the plan of this iteration (store_impl.h), or NULL */

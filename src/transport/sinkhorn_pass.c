@@ -26,14 +26,14 @@ ferry_status ferry_sinkhorn_open_passes(ferry_sinkhorn *s)
     const ferry_cost_options *o = ferry_cost_options_of(s->cost);
     s->batch = ferry_batch_panels(o, s->cost->dim, grid->target.blocks.rows, grid->cols, s->source->panels);
     s->together = ferry_panels_at_once(o, s->cost->dim, s->source->panels, s->columns);
-    const int count = grid->cols == 1 ? s->threads * s->together : s->batch;
+    const int count =
+        grid->cols == 1 ? s->threads * s->together : s->batch * ferry_batch_slots(s->batch, s->source->panels);
     FERRY_TRY(ferry_alloc(&s->panel, count));
     for (s->panels = 0; s->panels < count; s->panels++) FERRY_TRY(ferry_panel_open(&s->panel[s->panels], s->cost));
     FERRY_TRY(ferry_alloc(&s->leaf, 2 * s->columns * s->threads));
-    FERRY_TRY(ferry_alloc(&s->reference, (int64_t)s->batch * ROWS));
-    FERRY_TRY(ferry_alloc(&s->q, (int64_t)s->batch * ROWS));
     FERRY_TRY(ferry_target_open(&s->target, s->cost));
-    return ferry_forest_open(&s->forest, s->columns, grid->source.blocks.count, FERRY_JOIN_SUM);
+    FERRY_TRY(ferry_forest_open(&s->forest, s->columns, grid->source.blocks.count, FERRY_JOIN_SUM));
+    return ferry_forest_expect(s->forest, &grid->source, &grid->down);
 }
 
 void ferry_sinkhorn_close_passes(ferry_sinkhorn *s)
@@ -41,8 +41,6 @@ void ferry_sinkhorn_close_passes(ferry_sinkhorn *s)
     for (int p = 0; p < s->panels; p++) ferry_panel_close(&s->panel[p]);
     free(s->panel);
     free(s->leaf);
-    free(s->reference);
-    free(s->q);
     ferry_target_close(&s->target);
     ferry_forest_close(&s->forest);
 }
@@ -56,7 +54,8 @@ int64_t ferry_sinkhorn_pass_bytes(const ferry_cost_options *options, int dim, in
     const ferry_blocks blocks = ferry_blocks_of(sources, ROWS);
     const int64_t mine = sources > 0 ? (blocks.count * source_rows + sources - 1) / sources + 1 : 1;
     const int on_rank = mine > blocks.count ? blocks.count : (int)mine;
-    const int batch = grid_cols == 1 ? 0 : ferry_batch_panels(options, dim, targets, grid_cols, panels);
+    int batch = grid_cols == 1 ? 0 : ferry_batch_panels(options, dim, targets, grid_cols, panels);
+    if (batch > 0) batch *= ferry_batch_slots(batch, panels);
     const int held = grid_cols == 1 ? threads * ferry_panels_at_once(options, dim, panels, columns) : batch;
     int64_t bytes = held * ferry_panel_bytes(options, dim, target_rows);
     bytes += 2 * columns * threads * (int64_t)sizeof(double) + columns * (int64_t)sizeof(double);
@@ -227,9 +226,11 @@ static ferry_status some_blocks(group *k, double *c, ferry_sinkhorn *s, const fe
         k->count = next_group(to - k->first, s->together);
         group_rows(k, s, work);
         for (int g = 0; g < k->count; g++) {
-            if (work->columns) ferry_panel_columns(c, &k->panel[g], k->q[g]);
+            if (work->columns && s->store)
+                ferry_store_keep(c, s, &k->panel[g], k->first + g, k->q[g]);
+            else if (work->columns)
+                ferry_panel_columns(c, &k->panel[g], k->q[g]);
             ferry_add_aggregate(s, &k->panel[g], k->first + g, k->q[g], omp_get_thread_num());
-            if (s->store) ferry_store_keep(s, &k->panel[g], k->first + g, 1, k->q[g]);
             if (k->first + g + 1 < stop) continue;
             if (work->columns) {
 #pragma omp critical(ferry_sinkhorn)
@@ -406,6 +407,7 @@ ferry_status ferry_sinkhorn_column_lse(double *lse, ferry_sinkhorn *s)
     ferry_status status = ferry_alloc(&pairs, 2 * s->columns);
     if (status == FERRY_OK)
         status = ferry_forest_open(&forest, 2 * s->columns, s->grid->source.blocks.count, FERRY_JOIN_LSE);
+    if (status == FERRY_OK) status = ferry_forest_expect(forest, &s->grid->source, &s->grid->down);
     if (status == FERRY_OK) status = lse_blocks(forest, s);
     status = ferry_agree(s->grid->world, status);
     if (status == FERRY_OK)

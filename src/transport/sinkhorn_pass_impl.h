@@ -19,6 +19,8 @@ ferry_again ferry_finish_plan(double *q, const ferry_row_work *work, ferry_sinkh
 ferry_status ferry_plant(ferry_forest *forest, const double *values, int64_t width, int block);
 /** Local. Panels of a batch: from the whole problem alone, so that all ranks of a grid row agree. */
 int ferry_batch_panels(const ferry_cost_options *options, int dim, int64_t targets, int grid_cols, int64_t panels);
+/** Local. Batches alive at once: one computed while the sums of the other travel. */
+int ferry_batch_slots(int batch, int64_t panels);
 /** Collective over the grid row: all its ranks have the same rows, so the same batches. Column sums into the forest. */
 ferry_status ferry_pass_batches(ferry_sinkhorn *s, const ferry_row_work *work);
 FERRY_END
