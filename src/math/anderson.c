@@ -66,6 +66,7 @@ static ferry_status plant(ferry_forest **out, const ferry_anderson *a, const dou
     const ferry_shards *shards = a->shards;
     const int part = a->world->rank;
     FERRY_TRY(ferry_forest_open(out, WIDTH, shards->blocks.count, FERRY_JOIN_SUM));
+    FERRY_TRY(ferry_forest_expect(*out, shards, a->world));
     for (int b = shards->block[part]; b < shards->block[part + 1]; b++) {
         double *leaf;
         FERRY_TRY(ferry_forest_leaf(&leaf, *out));
