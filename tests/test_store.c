@@ -392,12 +392,43 @@ static void little_room(problem *p)
 }
 
 /* The same halves from every table, those of IEEE 754; sums to rounding. */
+enum { PANEL = 2 * FERRY_HALF_TILE, UNITS = 3 };
+static void panel_of(uint16_t halves[2][UNITS * FERRY_HALF_TILE], int32_t kept[UNITS], const char *table,
+                     const float *plan, const float *weights)
+{
+    memset(halves, 0, (size_t)2 * UNITS * FERRY_HALF_TILE * sizeof **halves);
+    kept[0] = kept[1] = -1;
+    CHECK(ferry_halves_of(ferry_kernels_find(table))
+              ->keep(halves[0], halves[1], kept, plan, weights, 5, UNITS, 0x1p-13F) == 2);
+    CHECK(kept[0] == 5 && kept[1] == 7);
+}
+static void sums_of_tables(const ferry_halves *generic, const ferry_halves *table, const uint16_t *tiles)
+{
+    const int32_t unit[] = {1, 3};
+    float w[128], q[12];
+    double sums[12], sums_there[12], c[128], c_there[128];
+    for (int i = 0; i < 12; i++) q[i] = 1 + (float)i;
+    for (int j = 0; j < 128; j++) w[j] = (float)ferry_random(4, (uint64_t)j);
+    generic->rows(sums, tiles, w, unit, 2, tiles);
+    table->rows(sums_there, tiles, w, unit, 2, tiles);
+    for (int i = 0; i < 12; i++) CHECK(sums[i] > 0 && fabs(sums[i] - sums_there[i]) < 1e-6 * sums[i]);
+    for (int first = 0; first < 12; first++)
+        for (int end = first + 1; end <= 12; end++) {
+            for (int j = 0; j < 128; j++) c[j] = c_there[j] = j;
+            generic->columns(c, tiles, q, unit, 2, first, end, tiles);
+            table->columns(c_there, tiles, q, unit, 2, first, end, tiles);
+            CHECK(difference(c_there, c, 128) < 1e-6 && c_there[31] == 31 && c_there[64] == 64 &&
+                  total(c_there, 128) > 64 * 127);
+        }
+    table->rows(sums_there, tiles, w, unit, 0, tiles);
+    CHECK(sums_there[11] == 0);
+}
 static void conversions(void)
 {
-    static float plan[FERRY_HALF_TILE], w[64];
-    static uint16_t expected[FERRY_HALF_TILE], half[FERRY_HALF_TILE];
-    float weights[12];
-    const ferry_halves *generic = ferry_halves_of(ferry_kernels_find("generic"));
+    static _Alignas(64) uint16_t expected[2][UNITS * FERRY_HALF_TILE], halves[2][UNITS * FERRY_HALF_TILE];
+    static float plan[UNITS * PANEL];
+    float weights[24];
+    int32_t kept[UNITS];
     char names[64];
     const float special[] = {0,         65504,    65519.99F,  65520,      0x1p-14F,     0x1.ff8p-15F, 0x1.ffep-15F,
                              0x1p-24F,  0x1p-25F, 0x1.8p-24F, 0x1.8p-25F, 1 + 0x1p-11F, 1 + 0x3p-11F, 0x1p-126F,
@@ -405,41 +436,27 @@ static void conversions(void)
     const uint16_t wanted[] = {0, 0x7bff, 0x7bff, 0x7c00, 0x0400, 0x03ff, 0x0400, 1,     0,
                                2, 1,      0x3c00, 0x3c02, 0,      0,      0x7c00, 0x7c00};
     enum { SPECIAL = sizeof special / sizeof *special };
-    for (int i = 0; i < 12; i++) weights[i] = 1;
-    for (int e = 0; e < FERRY_HALF_TILE; e++)
-        plan[e] = e < SPECIAL ? special[e] : (float)ldexp(ferry_random(3, (uint64_t)e), e % 45 - 28);
-    generic->keep(expected, plan, weights);
-    for (int e = 0; e < SPECIAL; e++) CHECK(expected[e] == wanted[e]);
-    snprintf(names, sizeof names, "%s", ferry_kernels_names());
-    for (char *name = strtok(names, " "); name; name = strtok(NULL, " ")) {
-        const ferry_halves *table = ferry_halves_of(ferry_kernels_find(name));
-        CHECK(table->keep(half, plan, weights) == INFINITY);
-        CHECK(!memcmp(half, expected, sizeof half));
-    }
-    /* sums, without the numbers that are none */
-    const int32_t unit = 1;
-    double sums[12], sums_there[12], c[64], c_there[64];
-    for (int e = 0; e < FERRY_HALF_TILE; e++) plan[e] = (float)ferry_random(3, (uint64_t)e) * (e % 7 ? 1 : 1e-6F);
-    for (int i = 0; i < 12; i++) weights[i] = 1 + (float)i;
-    for (int j = 0; j < 64; j++) w[j] = (float)ferry_random(4, (uint64_t)j);
-    const float most = generic->keep(expected, plan, weights);
-    snprintf(names, sizeof names, "%s", ferry_kernels_names());
-    for (char *name = strtok(names, " "); name; name = strtok(NULL, " ")) {
-        const ferry_halves *table = ferry_halves_of(ferry_kernels_find(name));
-        CHECK(table->keep(half, plan, weights) == most);
-        CHECK(!memcmp(half, expected, sizeof half));
-        generic->rows(sums, expected, w, &unit, 1, expected);
-        table->rows(sums_there, expected, w, &unit, 1, expected);
-        for (int i = 0; i < 12; i++) CHECK(fabs(sums[i] - sums_there[i]) < 1e-6 * sums[i]);
-        for (int first = 0; first < 12; first++)
-            for (int end = first + 1; end <= 12; end++) {
-                for (int j = 0; j < 64; j++) c[j] = c_there[j] = j;
-                generic->columns(c, expected, weights, &unit, 1, first, end, expected);
-                table->columns(c_there, expected, weights, &unit, 1, first, end, expected);
-                CHECK(difference(c_there + 32, c + 32, 32) < 1e-6 && c_there[31] == 31);
-            }
-        table->rows(sums_there, expected, w, &unit, 0, expected);
-        CHECK(sums_there[11] == 0);
+    for (int i = 0; i < 24; i++) weights[i] = 1;
+    for (int e = 0; e < UNITS * PANEL; e++) /* the second unit does not weigh */
+        plan[e] = e < SPECIAL      ? special[e]
+                  : e / PANEL == 1 ? 0x1p-13F * (float)ferry_random(3, (uint64_t)e)
+                                   : (float)ldexp(ferry_random(3, (uint64_t)e), e % 45 - 28);
+    panel_of(expected, kept, "generic", plan, weights);
+    for (int e = 0; e < SPECIAL; e++) CHECK(expected[0][e] == wanted[e]);
+    for (int pass = 0; pass < 2; pass++) {
+        snprintf(names, sizeof names, "%s", ferry_kernels_names());
+        for (char *name = strtok(names, " "); name; name = strtok(NULL, " ")) {
+            panel_of(halves, kept, name, plan, weights);
+            CHECK(!memcmp(halves, expected, sizeof halves));
+            if (pass == 0) continue;
+            sums_of_tables(ferry_halves_of(ferry_kernels_find("generic")), ferry_halves_of(ferry_kernels_find(name)),
+                           expected[0]);
+            sums_of_tables(ferry_halves_of(ferry_kernels_find("generic")), ferry_halves_of(ferry_kernels_find(name)),
+                           expected[1]);
+        }
+        for (int e = 0; e < SPECIAL; e++) plan[e] = 1; /* then sums, without infinities */
+        for (int i = 0; i < 24; i++) weights[i] = 1 / (1 + (float)i);
+        panel_of(expected, kept, "generic", plan, weights);
     }
 }
 

@@ -15,9 +15,11 @@ FERRY_BEGIN
 #define FERRY_HALF_FLUSH 32
 
 typedef struct ferry_halves {
-    /* half [12][32] = plan [12][32] times weights [12] of the rows, rounded to nearest, ties to even; the same bits in
-       all tables. Returns the largest of the numbers before rounding. */
-    float (*keep)(uint16_t *half, const float *plan, const float *weights);
+    /* Tiles of a panel that weigh: numbers plan [units][24][32] times weights [24] of the rows, rounded to nearest with
+       ties to even, the same bits in all tables. A tile that has one above cut before rounding is put at the end of
+       both parts, kept [units] gets first + its place. Returns how many. What is written goes past the caches. */
+    int64_t (*keep)(uint16_t *upper, uint16_t *lower, int32_t *kept, const float *plan, const float *weights,
+                    int64_t first, int64_t units, float cut);
     /* sums [12]: sum over tiles [count][12][32] and columns of half_ij w_j; w begins at column 0 */
     void (*rows)(double *sums, const uint16_t *tiles, const float *w, const int32_t *unit, int64_t count,
                  const uint16_t *ahead);

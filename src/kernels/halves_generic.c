@@ -36,16 +36,33 @@ static inline float float_of_half(uint16_t half)
     return float_of(sign | (size >= 0x7c00U ? size << 13 | 0x7f800000U : bits_of(a)));
 }
 
-static float keep(uint16_t *half, const float *plan, const float *weights)
+/* half [12][32]; true where one is above cut */
+static bool weigh(uint16_t *half, const float *plan, const float *weights, float cut)
 {
-    float most = 0;
+    bool above = false;
     for (int i = 0; i < ROWS; i++)
         for (int j = 0; j < COLUMNS; j++) {
             const float a = plan[i * COLUMNS + j] * weights[i];
-            most = a > most ? a : most;
+            above |= a > cut;
             half[i * COLUMNS + j] = half_of(a);
         }
-    return most;
+    return above;
+}
+static int64_t keep(uint16_t *upper, uint16_t *lower, int32_t *kept, const float *plan, const float *weights,
+                    int64_t first, int64_t units, float cut)
+{
+    int64_t count = 0;
+    for (int64_t u = 0; u < units; u++, plan += 2 * TILE) {
+        uint16_t half[2][TILE];
+        const bool above = weigh(half[0], plan, weights, cut), below = weigh(half[1], plan + TILE, weights + ROWS, cut);
+        if (!above && !below) continue;
+        if (upper) {
+            memcpy(upper + count * TILE, half[0], sizeof half[0]);
+            memcpy(lower + count * TILE, half[1], sizeof half[1]);
+        }
+        kept[count++] = (int32_t)(first + u);
+    }
+    return count;
 }
 
 static void flush(double past[][COLUMNS], float now[][COLUMNS])

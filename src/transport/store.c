@@ -15,8 +15,7 @@
 #define ROWS       FERRY_SOURCE_UNIT
 #define COLUMNS    FERRY_TARGET_UNIT
 #define TILE       ((int64_t)ROWS * COLUMNS)
-#define PART       FERRY_HALF_ROWS
-#define PARTS      (ROWS / PART)
+#define AT_ONCE    16    /* units that are summed by columns and then kept */
 #define MOST_T     32768 /* of t: halves end at 65504 */
 #define CHUNK      ((size_t)16 << 20)
 #define HUGE       ((size_t)2 << 20)
@@ -107,7 +106,6 @@ static ferry_status open_vectors(ferry_store *store)
     FERRY_TRY(ferry_alloc(&store->arena, threads));
     FERRY_TRY(ferry_alloc(&store->lists, threads));
     FERRY_TRY(ferry_alloc(&store->pieces, store->panels));
-    FERRY_TRY(ferry_alloc(&store->spare, threads * TILE));
     FERRY_TRY(ferry_alloc(&store->list, threads * store->units));
     FERRY_TRY(ferry_alloc(&store->panel, store->panels));
     FERRY_TRY(ferry_alloc(&store->f, rows));
@@ -170,7 +168,6 @@ void ferry_store_close(ferry_store *store)
     free(store->arena);
     free(store->lists);
     free(store->pieces);
-    free(store->spare);
     free(store->list);
     free(store->panel);
     free(store->f);
@@ -229,39 +226,22 @@ static void find_blocks(ferry_stored *kept, const ferry_cost *cost)
     }
 }
 
-/* Tile u of the panel as halves, part i at to + i * step; whether it weighs. */
-static bool keep_tile(uint16_t *to, int64_t step, const ferry_store *store, const ferry_panel *panel, int64_t u,
-                      const float weights[ROWS])
+/* Tiles that weigh into halves [2][count][12][32], or nowhere, and their units into list; returns how many. Both parts
+ * are first put as if all tiles were kept. With c, the panel's column sums join it while its tiles are in cache. */
+static int64_t keep_tiles(uint16_t *halves, int32_t *list, double *c, const ferry_store *store,
+                          const ferry_panel *panel, const float weights[ROWS], const double *q)
 {
-    bool weighs = false;
-    for (int i = 0; i < PARTS; i++) {
-        const float most =
-            store->kernels->keep(to + i * step, panel->f + u * TILE + (int64_t)i * FERRY_HALF_TILE, weights + i * PART);
-        if (!(most <= store->cut)) weighs = true;
+    uint16_t *lower = halves ? halves + store->units * FERRY_HALF_TILE : NULL;
+    int64_t count = 0;
+    for (int64_t u = 0, some; u < store->units; u += some) {
+        const int64_t at = halves ? count * FERRY_HALF_TILE : 0;
+        some = store->units - u < AT_ONCE ? store->units - u : AT_ONCE;
+        if (c) ferry_panel_columns_part(c, panel, q, u, some);
+        count += store->kernels->keep(halves ? halves + at : NULL, halves ? lower + at : NULL, list + count,
+                                      panel->f + u * TILE, weights, u, some, store->cut);
     }
-    return weighs;
-}
-/* Tiles that weigh into halves [2][count][12][32], their units into list; returns how many. Both parts are first put as
- * if all tiles were kept. */
-static int64_t keep_tiles(uint16_t *halves, int32_t *list, const ferry_store *store, const ferry_panel *panel,
-                          const float weights[ROWS])
-{
-    const int64_t part = store->units * FERRY_HALF_TILE;
-    int64_t count = 0;
-    for (int64_t u = 0; u < store->units; u++)
-        if (keep_tile(halves + count * FERRY_HALF_TILE, part, store, panel, u, weights)) list[count++] = (int32_t)u;
-    for (int i = 1; i < PARTS && count < store->units; i++)
-        memmove(halves + i * count * FERRY_HALF_TILE, halves + i * part,
-                (size_t)(count * FERRY_HALF_TILE) * sizeof *halves);
-    return count;
-}
-/* The list alone. */
-static int64_t list_tiles(uint16_t *spare, int32_t *list, const ferry_store *store, const ferry_panel *panel,
-                          const float weights[ROWS])
-{
-    int64_t count = 0;
-    for (int64_t u = 0; u < store->units; u++)
-        if (keep_tile(spare, FERRY_HALF_TILE, store, panel, u, weights)) list[count++] = (int32_t)u;
+    if (halves && count < store->units)
+        memmove(halves + count * FERRY_HALF_TILE, lower, (size_t)(count * FERRY_HALF_TILE) * sizeof *halves);
     return count;
 }
 
@@ -297,40 +277,42 @@ static void take_in(ferry_store *store, ferry_stored *kept, const int32_t *list,
     if (used > store->bytes) raise_flag(&store->over);
 }
 
-static void keep_panel(ferry_store *store, const ferry_sinkhorn *s, const ferry_panel *panel, int64_t index,
+/* False where nothing was looked at, and c has gained nothing. */
+static bool keep_panel(double *c, ferry_store *store, const ferry_sinkhorn *s, const ferry_panel *panel, int64_t index,
                        const double *q, int thread)
 {
     ferry_stored kept = {0};
     float weights[ROWS];
     int32_t *list = store->list + thread * store->units;
     const size_t tile = TILE * sizeof *kept.halves, lists = (size_t)(store->units + store->blocks + 1) * sizeof *list;
-    if (read_flag(&store->bad)) return;
+    if (read_flag(&store->bad)) return false;
     if (!weights_of(weights, store, s, index, q)) {
         raise_flag(&store->bad);
-        return;
+        return false;
     }
     if (!read_flag(&store->over)) {
         kept.halves =
             (uint16_t *)(void *)ferry_arena_room(&store->arena[thread], (size_t)store->units * tile + lists + LINE);
         if (!kept.halves) raise_flag(&store->over);
     }
-    kept.count = kept.halves ? keep_tiles(kept.halves, list, store, panel, weights)
-                             : list_tiles(store->spare + thread * TILE, list, store, panel, weights);
+    kept.count = keep_tiles(kept.halves, list, c, store, panel, weights, q);
     if (!ferry_store_list(store, s->cost, index, list, kept.count, thread)) raise_flag(&store->bad);
     if (kept.halves) take_in(store, &kept, list, s->cost, index, thread);
 #pragma omp atomic
     store->tiles += kept.count;
+    return true;
 }
 
-void ferry_store_keep(const ferry_sinkhorn *s, const ferry_panel *panels, int64_t first, int64_t count, const double *q)
+void ferry_store_keep(double *c, const ferry_sinkhorn *s, const ferry_panel *panel, int64_t index, const double *q)
 {
-    if (count == 1) {
-        keep_panel(s->store, s, panels, first, q, omp_get_thread_num());
-        return;
-    }
+    if (!keep_panel(c, s->store, s, panel, index, q, omp_get_thread_num())) ferry_panel_columns(c, panel, q);
+}
+void ferry_store_keep_batch(const ferry_sinkhorn *s, const ferry_panel *panels, int64_t first, int64_t count,
+                            const double *q)
+{
 #pragma omp parallel for num_threads(s->threads) schedule(dynamic)
     for (int64_t p = 0; p < count; p++)
-        keep_panel(s->store, s, panels + p, first + p, q + p * ROWS, omp_get_thread_num());
+        keep_panel(NULL, s->store, s, panels + p, first + p, q + p * ROWS, omp_get_thread_num());
 }
 
 /* Local. Nothing is kept; memory stays for what comes. */

@@ -42,9 +42,11 @@ FERRY_API double ferry_store_share(const ferry_store *store);
 FERRY_API double ferry_store_price(const ferry_store *store);
 /** Local. Bytes that a store of every pair of a rank takes. */
 FERRY_API int64_t ferry_store_bytes(int64_t source_rows, int64_t target_rows);
-/** Local. For the dense pass that fills s->store: panels [count] of rows 24 * first ... are finished, with weights q
- *  [count][24]. */
-void ferry_store_keep(const ferry_sinkhorn *s, const ferry_panel *panels, int64_t first, int64_t count,
-                      const double *q);
+/** Local. For the dense pass that fills s->store: rows 24 * index ... are finished, with weights q [24]; c [columns]
+ * gains their column sums (ferry_panel_columns). By the thread that has the panel. */
+void ferry_store_keep(double *c, const ferry_sinkhorn *s, const ferry_panel *panel, int64_t index, const double *q);
+/** Local. Panels [count] of rows 24 * first ..., with weights q [count][24]; no column sums. By all threads. */
+void ferry_store_keep_batch(const ferry_sinkhorn *s, const ferry_panel *panels, int64_t first, int64_t count,
+                            const double *q);
 FERRY_END
 #endif

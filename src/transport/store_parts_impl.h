@@ -34,7 +34,6 @@ struct ferry_store {
     ferry_arena *arena;    /* [threads] */
     ferry_arena *lists;    /* [threads] of pieces */
     ferry_pieces *pieces;  /* [panels] what weighs */
-    uint16_t *spare;       /* [threads][24][32] for tiles that find no room */
     int32_t *list;         /* [threads][units] units of the panel being kept */
     ferry_stored *panel;   /* [panels] */
     double targets, times; /* t; 2^k, near 1 over a row's mass */
