@@ -7,7 +7,7 @@
  * log2(P) - 1 messages, 8 (2 (P-1)/P) w bytes;   for w <= FERRY_FOREST_WHOLE: log2(P) messages, 8 log2(P) w bytes
  *
  * Slices, everywhere else: rank r gets slice r of every root of every rank, finishes the tree for that slice and sends
- * it to all. With k roots on this rank: (k + 1) (P-1) messages, 8 (k + 1) (P-1)/P w bytes
+ * it to all. With k roots on this rank: 2 (P-1) messages, 8 (k + 1) (P-1)/P w bytes
  *
  * Both go on in steps whenever progress is asked for. The order of messages between two ranks is the same on both sides
  * because reductions over one world follow each other. */
@@ -19,7 +19,8 @@
 #include <string.h>
 
 #define TAG    19
-#define LEVELS 31 /* ranks are int */
+#define LEVELS 31  /* ranks are int */
+#define PARTS  128 /* of one message */
 
 struct ferry_meeting {
     const ferry_world *world;
@@ -280,21 +281,53 @@ static struct ferry_node result_of(const struct ferry_meeting *meet, const ferry
     return (struct ferry_node){.m = meet->out, .s = planes(forest) == 2 ? meet->out + forest->width / 2 : NULL};
 }
 
+/* Can the slices of `roots` roots go as one message? Both sides ask. */
+static bool together(const ferry_forest *forest, int64_t roots, int64_t count)
+{
+    const int64_t parts = roots * planes(forest);
+    return parts > 1 && parts <= PARTS && count > 0 && parts * count <= FERRY_PIECE / (int64_t)sizeof(double);
+}
+static void send_together(struct ferry_meeting *meet, const ferry_forest *forest, int64_t first, int64_t count, int to)
+{
+    MPI_Datatype type;
+    MPI_Aint at[PARTS];
+    int parts = 0;
+    for (const struct ferry_node *node = forest->roots; node; node = node->next) {
+        MPI_Get_address(node->m + first, &at[parts++]);
+        if (node->s) MPI_Get_address(node->s + first, &at[parts++]);
+    }
+    MPI_Type_create_hindexed_block(parts, (int)count, at, MPI_DOUBLE, &type);
+    MPI_Type_commit(&type);
+    ferry_stage_sent(parts * count * (int64_t)sizeof(double));
+    MPI_Isend(MPI_BOTTOM, 1, type, to, TAG, meet->world->comm, &meet->request[meet->requests++]);
+    MPI_Type_free(&type);
+}
+
 /* Step 0 of slices: to and from every rank. Receives come in the order of the senders' lists. */
 static void post_slices(struct ferry_meeting *meet, const ferry_forest *forest)
 {
     const ferry_world *world = meet->world;
     const int64_t mine = slice_at(forest, world->size, world->rank + 1) - slice_at(forest, world->size, world->rank);
     struct ferry_node at = {.m = meet->values, .s = meet->values + mine};
-    for (int r = 0; r < world->size; r++)
-        for (int64_t k = 0; k < meet->roots[r] && r != world->rank; k++) {
-            receive_both(meet, forest, &at, 0, mine, r);
-            at.m += planes(forest) * mine;
-            at.s += planes(forest) * mine;
+    for (int r = 0; r < world->size; r++) {
+        if (r == world->rank) continue;
+        const int64_t numbers = meet->roots[r] * planes(forest) * mine;
+        if (together(forest, meet->roots[r], mine)) receive(meet, at.m, numbers, r);
+        for (int64_t k = 0; k < meet->roots[r] && !together(forest, meet->roots[r], mine); k++) {
+            const struct ferry_node one = {.m = at.m + k * planes(forest) * mine,
+                                           .s = at.s + k * planes(forest) * mine};
+            receive_both(meet, forest, &one, 0, mine, r);
         }
+        at.m += numbers;
+        at.s += numbers;
+    }
     for (int k = 1; k < world->size; k++) {
         const int to = (world->rank + k) % world->size;
         const int64_t first = slice_at(forest, world->size, to), end = slice_at(forest, world->size, to + 1);
+        if (together(forest, meet->roots[world->rank], end - first)) {
+            send_together(meet, forest, first, end - first, to);
+            continue;
+        }
         for (const struct ferry_node *node = forest->roots; node; node = node->next)
             send_both(meet, forest, node, first, end - first, to);
     }
