@@ -1,0 +1,44 @@
+/** traffic.h - what a solve sends between ranks: messages and bytes per rank, from the shape of the problem alone.
+ *
+ *  Counted as stage.h counts, so that the counters of a run can be held against it. */
+#ifndef FERRY_TRAFFIC_H
+#define FERRY_TRAFFIC_H
+#include "cost.h"
+FERRY_BEGIN
+typedef struct ferry_traffic {
+    double messages; /* calls of MPI that are given data */
+    double bytes;    /* given to them */
+    double wire;     /* bytes that leave the rank then: reductions and broadcasts of MPI's own times their algorithm */
+} ferry_traffic;
+
+typedef struct ferry_traffic_problem {
+    const ferry_cost_options *cost;
+    int dim;
+    int64_t sources, targets;
+    int grid_rows, grid_cols;
+    int groups;      /* of the accelerated loop; 0: plain iterations */
+    bool balanced;   /* both sides: errors of columns alone */
+    int check_every; /* iterations */
+} ferry_traffic_problem;
+
+/** The shards of a problem, for the ranks of its grid. */
+typedef struct ferry_traffic_model {
+    ferry_traffic_problem of;
+    ferry_shards source, target;
+} ferry_traffic_model;
+
+/** Local. Close with ferry_traffic_close. */
+FERRY_API ferry_status ferry_traffic_open(ferry_traffic_model *out, const ferry_traffic_problem *problem);
+FERRY_API void ferry_traffic_close(ferry_traffic_model *model);
+/** Local. One pass over all pairs on rank (row, col) of the grid: sums of rows, sums of columns. */
+FERRY_API ferry_traffic ferry_traffic_pass(const ferry_traffic_model *model, int row, int col);
+/** Local. The pass of the start: a log-sum-exp of columns. */
+FERRY_API ferry_traffic ferry_traffic_start(const ferry_traffic_model *model, int row, int col);
+/** Local. One iteration: a pass and what the loop adds to it. */
+FERRY_API ferry_traffic ferry_traffic_iteration(const ferry_traffic_model *model, int row, int col);
+/** Local. The part of a pass that travels along grid rows while tiles are computed. */
+FERRY_API ferry_traffic ferry_traffic_rows(const ferry_traffic_model *model, int row, int col);
+/** Local. One iteration over what is kept of the plan (store_impl.h): no batches. */
+FERRY_API ferry_traffic ferry_traffic_stored(const ferry_traffic_model *model, int row, int col);
+FERRY_END
+#endif
