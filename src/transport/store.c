@@ -18,7 +18,7 @@
 #define AT_ONCE    16    /* units that are summed by columns and then kept */
 #define MOST_T     32768 /* of t: halves end at 65504 */
 #define CHUNK      ((size_t)16 << 20)
-#define HUGE       ((size_t)2 << 20)
+#define HUGE_PAGE  ((size_t)2 << 20)
 #define LINE       64
 #define MOST_AGAIN 0.5  /* share of the tiles from which on evaluating them again does not pay */
 #define READING    0.17 /* what a stored tile costs, of one evaluated again */
@@ -33,7 +33,7 @@ typedef struct ferry_chunk {
 
 static ferry_status open_chunk(chunk *out, size_t bytes)
 {
-    *out = (chunk){.bytes = (bytes + HUGE - 1) / HUGE * HUGE};
+    *out = (chunk){.bytes = (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE};
 #ifdef MAP_ANONYMOUS
     void *base = mmap(NULL, out->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base != MAP_FAILED) {
@@ -142,6 +142,7 @@ ferry_status ferry_store_open(ferry_store **out, const ferry_sinkhorn *s, int64_
     ferry_status status = open_vectors(store);
     if (status == FERRY_OK && grid->cols > 1)
         status = ferry_forest_open(&store->forest, s->rows, grid->target.blocks.count, FERRY_JOIN_SUM);
+    if (status == FERRY_OK && store->forest) status = ferry_forest_expect(store->forest, &grid->target, &grid->across);
     if (status == FERRY_OK) return FERRY_OK;
     ferry_store_close(store);
     *out = NULL;

@@ -256,12 +256,19 @@ static ferry_status one_block(pass *p, int block, int thread)
                 .low = store->units,
                 .masses = a ? a->sums + thread * a->size : NULL};
     int64_t from, to;
-    ferry_status status;
+    ferry_status status = FERRY_OK;
     ferry_block_panels(&from, &to, s->grid, block);
-    memset(k.c, 0, (size_t)s->columns * sizeof *k.c);
+    if (s->threads == 1)
+        FERRY_TRY(ferry_forest_leaf(&k.c, s->forest)); /* a thread alone adds where the sums stay */
+    else
+        memset(k.c, 0, (size_t)s->columns * sizeof *k.c);
     if (a) memset(k.run, 0, (size_t)s->columns * sizeof *k.run);
     for (int64_t i = from; i < to; i++) one_panel(&k, p, i);
     if (a) end_run(&k, p);
+    if (s->threads == 1) {
+        ferry_forest_add(s->forest, block);
+        return FERRY_OK;
+    }
 #pragma omp critical(ferry_sinkhorn)
     status = ferry_plant(s->forest, k.c, s->columns, block);
     return status;
@@ -341,9 +348,10 @@ static void begin_pass(ferry_store *store, const ferry_sinkhorn *s)
         const bool empty = j >= s->targets || (s->g[j] == -INFINITY && store->g[j] == -INFINITY);
         const double move = empty ? 0 : (s->g[j] - store->g[j]) / s->epsilon;
         const double near = move > FAR ? FAR : move < -FAR ? -FAR : move;
-        store->w[j] = empty ? 0 : (float)exp(near);
+        const double w = exp(near);
+        store->w[j] = empty ? 0 : (float)w;
         store->group_w[j] = (float)(store->gamma[j] * (double)store->w[j]);
-        store->factor[j] = empty ? 0 : store->gamma[j] * exp(move) * scale;
+        store->factor[j] = empty ? 0 : store->gamma[j] * (near == move ? w : exp(move)) * scale;
     }
     if (!s->aggregate) return;
     for (int64_t u = 0; u < store->units; u++) {
