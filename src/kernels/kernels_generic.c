@@ -136,6 +136,15 @@ static void exponentials_unit(float *s, row_lanes *lanes)
             lanes->now[i][j] += s[i * COLUMNS + j];
         }
 }
+/* the same of p s, from exponents */
+static void score_unit(row_lanes *lanes, const float *s)
+{
+    for (int i = 0; i < ROWS; i++)
+        for (int j = 0; j < COLUMNS; j++) {
+            const float exponent = s[i * COLUMNS + j];
+            lanes->now[i][j] += exp2_of(exponent) * (exponent > LEAST_SCORE ? exponent : LEAST_SCORE);
+        }
+}
 static void flush(row_lanes *lanes)
 {
     for (int i = 0; i < ROWS; i++)
@@ -160,13 +169,20 @@ static void scores(float *s, const ferry_tile *tile)
 }
 static void plan_of(float *plan, double *sums, const ferry_tile *tile)
 {
-    row_lanes lanes = {0};
+    row_lanes lanes = {0}, score = {0};
+    double scores[ROWS];
     for (int64_t u = 0; u < tile->units; u++) {
         scores_unit(plan + u * TILE, tile, u);
+        if (tile->scores) score_unit(&score, plan + u * TILE);
         exponentials_unit(plan + u * TILE, &lanes);
-        if (u % FLUSH_UNITS == FLUSH_UNITS - 1) flush(&lanes);
+        if (u % FLUSH_UNITS != FLUSH_UNITS - 1) continue;
+        flush(&lanes);
+        flush(&score);
     }
     add_lanes(sums, &lanes);
+    if (!tile->scores) return;
+    add_lanes(scores, &score);
+    for (int i = 0; i < ROWS; i++) tile->scores[i] += scores[i];
 }
 static void plans(float *const *plan, double *const *sums, const ferry_tile *tile, int panels)
 {
