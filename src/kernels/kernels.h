@@ -36,7 +36,7 @@ typedef struct ferry_tile {
     double scale;       /* s = alpha + beta - scale * cost, for other than linear */
     const float *x2;    /* [24] squared norms, for EUCLIDEAN_P and ARCCOS */
     const float *y2;    /* [units * 32] */
-    double *scores;     /* `plan` and `plans`: [24] += sum_j P_ij s_ij, exponents below -10^4 as that; NULL: not wanted */
+    double *scores; /* `plan` and `plans`: [24] += sum_j P_ij s_ij, exponents below -10^4 as that; NULL: not wanted */
 } ferry_tile;
 
 typedef struct ferry_kernels {

@@ -6,7 +6,7 @@
 #define ROWS        FERRY_SOURCE_UNIT
 #define COLUMNS     FERRY_TARGET_UNIT
 #define TILE        (ROWS * COLUMNS) /* entries of one unit of a panel buffer */
-#define LEAST_SCORE       -1e4F /* stands for exponents below it in sums of p s */
+#define LEAST_SCORE -1e4F            /* stands for exponents below it in sums of p s */
 #define FLUSH_UNITS 16               /* a lane adds 16 units of a call in float32, then joins its float64 sum */
 
 extern const ferry_kernels ferry_kernels_generic, ferry_kernels_avx2, ferry_kernels_avx512;

@@ -87,6 +87,8 @@ typedef struct ferry_panel {
     double *block_sums;         /* [blocks][24] row sums per canonical target block */
     double *run_sums;           /* [runs][24] the same per run, or NULL */
     const ferry_pieces *pieces; /* what was evaluated (the rest is of another time), borrowed; NULL: all */
+    double *block_scores;       /* [blocks][24] sum_j P_ij log2 P_ij per canonical target block, */
+    bool scored;                /* if they are wanted of whole evaluations (exponents as in the tiles) */
     float *x;                   /* [24 * dim] the rows with epsilon and scale folded in */
     float alpha[FERRY_SOURCE_UNIT], x2[FERRY_SOURCE_UNIT];
     double alpha_d[FERRY_SOURCE_UNIT];
@@ -158,10 +160,9 @@ FERRY_API int64_t ferry_prepare_bytes(const ferry_cost *cost);
  *  out [count, dim]; norm [count] their part of the cost. */
 FERRY_API void ferry_prepare_rows(double *out, double *norm, const ferry_cost *cost, const ferry_matrix *x,
                                   int64_t first, int64_t count, void *scratch);
-/** Collective. *out = sum_ij d_i e_j C_ij, d [source rows here], e [target rows of this grid column]: in closed form
- * where costs are bilinear, else by one pass (*passed = true). */
-FERRY_API ferry_status ferry_cost_between(double *out, bool *passed, const ferry_cost *cost, const double *d,
-                                          const double *e);
+/** Collective. out [source rows here] = sum_j e_j C_ij, e [target rows of this grid column] >= 0: in closed form where
+ *  costs are bilinear, else by one pass (*passed = true). The same for every layout. */
+FERRY_API ferry_status ferry_cost_row_sums(double *out, bool *passed, const ferry_cost *cost, const double *e);
 /** Local. The adjacent-pair tree over [count][length] vectors, count a power of two; in place, the root comes first. */
 FERRY_API void ferry_canonical_tree(double *vectors, int count, int64_t length);
 /** Collective over `world`, the ranks along which `shards` is cut (part = rank in it). *out = sum of values [local

@@ -7,6 +7,7 @@
  * one digit of 16 bits among the costs that share the digits found so far, for both middle places at once. */
 #include "cost_scale_impl.h"
 #include "cost_impl.h"
+#include "groups_impl.h" /* ferry_exact */
 #include <math.h>
 #include <omp.h>
 #include <string.h>
@@ -165,16 +166,28 @@ static ferry_status find_moments(ferry_cost *cost)
     return FERRY_OK;
 }
 
-/* --- sum_ij d_i e_j C_ij --- */
+/* --- sum_j e_j C_ij --- */
 
-typedef struct between {
-    const double *d, *e;
-} between;
-static void take_between(const sweep *s, const run *r)
+/* Sums of rows as whole numbers, slice by slice: the same for every layout. */
+typedef struct row_sums {
+    const double *e;
+    double units;
+    int64_t *sums; /* [source rows] */
+} row_sums;
+static void take_rows(const sweep *s, const run *r)
 {
-    const between *w = s->self;
-    const double d = w->d[r->row];
-    for (int64_t j = 0; j < r->count && d != 0; j++) r->totals[0] += d * w->e[r->column + j] * r->costs[j];
+    const row_sums *w = s->self;
+    double sum = 0;
+    for (int64_t j = 0; j < r->count; j++) sum += w->e[r->column + j] * r->costs[j];
+    w->sums[r->row] += ferry_exact_part(sum, w->units);
+}
+/* Local. weight: sum of e */
+static ferry_status sweep_rows(row_sums *w, const ferry_cost *cost, double weight)
+{
+    const sweep s = {.self = w, .take = take_rows};
+    w->units = ferry_exact_units(weight * 65536); /* costs up to 2^28 */
+    FERRY_TRY(ferry_alloc(&w->sums, cost->grid->source_rows));
+    return sweep_all(&s, cost, NULL);
 }
 
 /* Coordinate k of a prepared source row, of a prepared target row: kernels.h says how they are packed. */
@@ -190,65 +203,61 @@ static double target_value(const ferry_cost *cost, int64_t row, int k)
     return cost->y_d ? cost->y_d[at] : (double)cost->y[at];
 }
 
-/* Local. Per canonical block of one side [dim + 2]: sums of weighted rows, of weights, of weighted norms. */
-static ferry_status plant_weighted(ferry_forest **out, const ferry_cost *cost, const double *weights, bool target)
+/* Local. Per canonical target block [dim + 2]: sums of weighted rows, of weights, of weighted norms. */
+static ferry_status plant_weighted(ferry_forest **out, const ferry_cost *cost, const double *weights)
 {
-    const ferry_shards *shards = target ? &cost->grid->target : &cost->grid->source;
-    const int part = target ? cost->grid->col : cost->grid->row, dim = cost->dim;
-    const double *norm = target ? cost->y_norm : cost->source.norm;
+    const ferry_shards *shards = &cost->grid->target;
+    const int part = cost->grid->col, dim = cost->dim;
     FERRY_TRY(ferry_forest_open(out, (int64_t)dim + 2, shards->blocks.count, FERRY_JOIN_SUM));
     for (int b = shards->block[part]; b < shards->block[part + 1]; b++) {
         double *sum;
         FERRY_TRY(ferry_forest_leaf(&sum, *out));
         const int64_t end = ferry_block_first(&shards->blocks, b + 1) - shards->first[part];
-        for (int64_t i = ferry_block_first(&shards->blocks, b) - shards->first[part]; i < end; i++) {
-            if (weights[i] == 0) continue;
-            for (int k = 0; k < dim; k++)
-                sum[k] += weights[i] * (target ? target_value(cost, i, k) : source_value(cost, i, k));
-            sum[dim] += weights[i];
-            sum[dim + 1] += weights[i] * norm[i];
+        for (int64_t j = ferry_block_first(&shards->blocks, b) - shards->first[part]; j < end; j++) {
+            if (weights[j] == 0) continue;
+            for (int k = 0; k < dim; k++) sum[k] += weights[j] * target_value(cost, j, k);
+            sum[dim] += weights[j];
+            sum[dim + 1] += weights[j] * cost->y_norm[j];
         }
         ferry_forest_add(*out, b);
     }
     return FERRY_OK;
 }
-/* Collective. */
-static ferry_status weighted_sums(double *sums, const ferry_cost *cost, const double *weights, bool target)
+/* Collective. sums [dim + 2] */
+static ferry_status weighted_sums(double *sums, const ferry_cost *cost, const double *weights)
 {
     ferry_forest *forest = NULL;
-    ferry_status status = ferry_agree(cost->grid->world, plant_weighted(&forest, cost, weights, target));
+    ferry_status status = ferry_agree(cost->grid->world, plant_weighted(&forest, cost, weights));
     if (status == FERRY_OK)
         status = ferry_agree(cost->grid->world,
-                             ferry_forest_reduce(sums, forest, target ? &cost->grid->across : &cost->grid->down,
-                                                 cost->options.reduction));
+                             ferry_forest_reduce(sums, forest, &cost->grid->across, cost->options.reduction));
     ferry_forest_close(&forest);
     return status;
 }
 
-/* inv_scale (sum d norm sum e + sum d sum e norm - factor <sum d x, sum e y>) */
-static ferry_status bilinear_between(double *out, const ferry_cost *cost, const double *d, const double *e)
+ferry_status ferry_cost_row_sums(double *out, bool *passed, const ferry_cost *cost, const double *e)
 {
+    const ferry_grid *grid = cost->grid;
     const int dim = cost->dim;
-    FERRY_AUTO double *x = NULL;
-    FERRY_TRY(ferry_agree(cost->grid->world, ferry_alloc(&x, 2 * ((int64_t)dim + 2))));
-    double *y = x + dim + 2;
-    FERRY_TRY(weighted_sums(x, cost, d, false));
-    FERRY_TRY(weighted_sums(y, cost, e, true));
-    double dot = 0;
-    for (int k = 0; k < dim; k++) dot += x[k] * y[k];
-    *out = cost->inv_scale * (x[dim + 1] * y[dim] + x[dim] * y[dim + 1] - cost->factor * dot);
-    return FERRY_OK;
-}
-
-ferry_status ferry_cost_between(double *out, bool *passed, const ferry_cost *cost, const double *d, const double *e)
-{
-    between weights = {d, e};
-    const sweep s = {.self = &weights, .take = take_between};
-    double totals[2];
+    FERRY_AUTO double *y = NULL;
+    FERRY_AUTO int64_t *sums = NULL;
     *passed = !cost->bilinear;
-    if (cost->bilinear) return bilinear_between(out, cost, d, e);
-    FERRY_TRY(sweep_totals(totals, &s, cost));
-    *out = totals[0];
+    FERRY_TRY(ferry_agree(grid->world, ferry_alloc(&y, (int64_t)dim + 2)));
+    FERRY_TRY(weighted_sums(y, cost, e));
+    if (cost->bilinear) { /* inv_scale (norm_i sum e + sum e norm - factor <x_i, sum e y>) */
+        for (int64_t i = 0; i < grid->source_rows; i++) {
+            double dot = 0;
+            for (int k = 0; k < dim; k++) dot += source_value(cost, i, k) * y[k];
+            out[i] = cost->inv_scale * (cost->source.norm[i] * y[dim] + y[dim + 1] - cost->factor * dot);
+        }
+        return FERRY_OK;
+    }
+    row_sums rows = {.e = e};
+    ferry_status status = sweep_rows(&rows, cost, y[dim]);
+    sums = rows.sums;
+    FERRY_TRY(ferry_agree(grid->world, status));
+    ferry_total_counts(&grid->across, sums, grid->source_rows);
+    for (int64_t i = 0; i < grid->source_rows; i++) out[i] = (double)sums[i] / rows.units;
     return FERRY_OK;
 }
 

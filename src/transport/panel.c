@@ -65,21 +65,24 @@ ferry_status ferry_panel_open(ferry_panel *panel, const ferry_cost *cost)
     FERRY_AUTO float *f = NULL;
     FERRY_AUTO double *d = NULL;
     FERRY_AUTO double *block_sums = NULL;
+    FERRY_AUTO double *block_scores = NULL;
     FERRY_AUTO double *run_sums = NULL;
     if (cost->options.precision == FERRY_DOUBLE)
         FERRY_TRY(ferry_alloc(&d, cost->units * TILE));
     else
         FERRY_TRY(ferry_alloc(&f, cost->units * TILE));
     FERRY_TRY(ferry_alloc(&block_sums, (int64_t)cost->blocks * ROWS));
+    FERRY_TRY(ferry_alloc(&block_scores, (int64_t)cost->blocks * ROWS));
     if (cost->runs) FERRY_TRY(ferry_alloc(&run_sums, (int64_t)cost->runs * ROWS));
     FERRY_TRY(ferry_alloc(&panel->x, (int64_t)ROWS * cost->dim));
     panel->f = f;
     panel->d = d;
     panel->block_sums = block_sums;
+    panel->block_scores = block_scores;
     panel->run_sums = run_sums;
     f = NULL;
     d = NULL;
-    block_sums = run_sums = NULL;
+    block_sums = block_scores = run_sums = NULL;
     return FERRY_OK;
 }
 void ferry_panel_close(ferry_panel *panel)
@@ -87,6 +90,7 @@ void ferry_panel_close(ferry_panel *panel)
     free(panel->f);
     free(panel->d);
     free(panel->block_sums);
+    free(panel->block_scores);
     free(panel->run_sums);
     free(panel->x);
     memset(panel, 0, sizeof *panel);
@@ -96,7 +100,7 @@ int64_t ferry_panel_bytes(const ferry_cost_options *options, int dim, int64_t ta
     const int64_t units = target_rows / COLUMNS + 1;
     const int64_t entry = options->precision == FERRY_DOUBLE ? sizeof(double) : sizeof(float);
     int blocks = ferry_blocks_of(target_rows, COLUMNS).count;
-    return units * TILE * entry + (int64_t)blocks * ROWS * (int64_t)sizeof(double) +
+    return units * TILE * entry + 2 * (int64_t)blocks * ROWS * (int64_t)sizeof(double) +
            (int64_t)ROWS * dim * (int64_t)sizeof(float);
 }
 
@@ -234,19 +238,22 @@ static void scores_double(ferry_panel *panel, const ferry_source *source, int64_
                 exponents_of_unit(s, panel->cost, source, index, i, panel->alpha_d[i], target->beta_d, k, u);
         }
 }
-/* sums [24] over units first ... end - 1 */
-static void plan_double(double *sums, ferry_panel *panel, int64_t first, int64_t end)
+/* sums [24] over units first ... end - 1; scores [24] += the same of p log2 p, or NULL */
+static void plan_double(double *sums, double *scores, ferry_panel *panel, int64_t first, int64_t end)
 {
     for (int i = 0; i < ROWS; i++) {
-        double sum = 0;
+        double sum = 0, score = 0;
         for (int64_t u = first; u < end; u++) {
             double *p = panel->d + u * TILE + i * COLUMNS;
             for (int j = 0; j < COLUMNS; j++) {
-                p[j] = exp2(p[j]);
+                const double exponent = p[j];
+                p[j] = exp2(exponent);
                 sum += p[j];
+                if (p[j] > 0) score += p[j] * exponent;
             }
         }
         sums[i] = sum;
+        if (scores) scores[i] += score;
     }
 }
 
@@ -275,6 +282,8 @@ static void begin_panels(ferry_tile *tile, const ferry_panel_rows *rows, int cou
 {
     for (int g = 0; g < count; g++) {
         rows[g].panel->pieces = NULL;
+        if (rows[g].panel->scored)
+            memset(rows[g].panel->block_scores, 0, (size_t)rows[g].panel->blocks * ROWS * sizeof(double));
         if (rows[g].panel->d)
             scores_double(rows[g].panel, source, rows[g].index, rows[g].f, target);
         else
@@ -302,19 +311,23 @@ void ferry_panel_scores(ferry_panel *panel, const ferry_source *source, int64_t 
     ferry_panels_scores(&(ferry_panel_rows){panel, index, f}, 1, source, target);
 }
 
-/* Units first ... end - 1 become plan, sums [count][24] with it; where double, from exponents. */
+/* Units first ... end - 1, of block b, become plan, sums [count][24] with it; where double, from exponents. */
 static void plan_part(double *const *sums, const ferry_panel_rows *rows, int count, ferry_tile *tile,
-                      const ferry_target *target, int64_t first, int64_t end)
+                      const ferry_target *target, int b, int64_t first, int64_t end)
 {
     const ferry_cost *cost = rows[0].panel->cost;
     float *plan[FERRY_PANELS_AT_ONCE];
-    for (int g = 0; g < count; g++)
-        if (rows[g].panel->d)
-            plan_double(sums[g], rows[g].panel, first, end);
-        else {
-            tile_columns(&tile[g], cost, target->beta_f + first * COLUMNS, first, end - first);
-            plan[g] = rows[g].panel->f + first * TILE;
+    for (int g = 0; g < count; g++) {
+        ferry_panel *panel = rows[g].panel;
+        double *scores = panel->scored ? panel->block_scores + (int64_t)b * ROWS : NULL;
+        if (panel->d) {
+            plan_double(sums[g], scores, panel, first, end);
+            continue;
         }
+        tile_columns(&tile[g], cost, target->beta_f + first * COLUMNS, first, end - first);
+        tile[g].scores = scores;
+        plan[g] = panel->f + first * TILE;
+    }
     if (rows[0].panel->f) cost->options.kernels->plans(plan, sums, tile, count);
 }
 static void plan_block(const ferry_panel_rows *rows, int count, ferry_tile *tile, const ferry_target *target, int b)
@@ -322,7 +335,7 @@ static void plan_block(const ferry_panel_rows *rows, int count, ferry_tile *tile
     double *sums[FERRY_PANELS_AT_ONCE];
     const int64_t *unit = rows[0].panel->unit;
     for (int g = 0; g < count; g++) sums[g] = rows[g].panel->block_sums + (int64_t)b * ROWS;
-    plan_part(sums, rows, count, tile, target, unit[b], unit[b + 1]);
+    plan_part(sums, rows, count, tile, target, b, unit[b], unit[b + 1]);
 }
 static void plan_run(const ferry_panel_rows *rows, int count, ferry_tile *tile, const ferry_target *target, int b,
                      int r)
@@ -330,7 +343,7 @@ static void plan_run(const ferry_panel_rows *rows, int count, ferry_tile *tile, 
     double *part[FERRY_PANELS_AT_ONCE];
     const int64_t *run = rows[0].panel->cost->run;
     for (int g = 0; g < count; g++) part[g] = rows[g].panel->run_sums + (int64_t)r * ROWS;
-    plan_part(part, rows, count, tile, target, run[r], run[r + 1]);
+    plan_part(part, rows, count, tile, target, b, run[r], run[r + 1]);
     for (int g = 0; g < count; g++)
         for (int i = 0; i < ROWS; i++) rows[g].panel->block_sums[(int64_t)b * ROWS + i] += part[g][i];
 }

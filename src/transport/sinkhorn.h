@@ -49,9 +49,17 @@ typedef struct ferry_potentials {
     double reg_ot_cost;    /* as OTT reports it */
     double transport_cost; /* <P, C> */
     double mass;           /* sum P */
-    double dual_gap;     /* primal - dual of the problem that is solved (spec: uniform reference), >= 0 up to rounding;
-                            for a balanced problem the primal is that of the plan rounded to the marginals. NaN when
-                            the potentials are too far off for one */
+    /* The marginals of the dense pass at f, g, float pairs with float64 sums, against the weights; where tau is below 1
+       against what the penalty allows, a exp(-f / rho_a) and b exp(-g / rho_b). L1, and the largest of any cell. */
+    double row_error, row_error_max, column_error, column_error_max;
+    /* The optimum of  min over P of <P,C> + epsilon sum P (log P - 1) + rho_a KL(P1|a) + rho_b KL(P'1|b)  lies between
+       the two (a penalty stands only where tau is below 1, otherwise the marginal is exact; KL(p|q) = sum p log(p/q) -
+       p + q). Below: a dual value. Above: the value of a plan with the right marginals. Both are certified but for
+       rounding, for which float pairs are allowed 1e-6 and double 1e-12 of value, cost and epsilon * mass. A balanced
+       optimum is reg_ot_cost - epsilon (H(a) + H(b) + sum a sum b) at the solution, H(a) = -sum a log a; where tau is
+       below 1 OTT's reg_ot_cost belongs to another problem. Infinite where potentials are too far off. */
+    double lower_bound, upper_bound;
+    double dual_gap;     /* upper - lower without the allowance, >= 0 up to rounding; NaN where one is infinite */
     double independence; /* sum |P - r c^T / mass| over a fixed sample of rows, relative to their mass: near 0 when the
                             plan is nearly the product of its marginals (epsilon too large) */
 } ferry_potentials;

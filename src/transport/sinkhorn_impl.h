@@ -12,6 +12,16 @@ typedef struct ferry_aggregate {
     int64_t *sums; /* [threads][size] */
 } ferry_aggregate;
 
+/** -sum P log2 P of the plan that an iteration leaves, added up in its pass as whole numbers (ferry_exact): the plan's
+ *  cost follows without another pass. */
+typedef struct ferry_entropy {
+    bool known;    /* of the plan at s->f, s->g: whoever moves them by other means than a pass or a constant says no */
+    bool adding;   /* in the pass that is going on */
+    double units;  /* whole numbers per mass and bit */
+    int64_t *sums; /* [threads][8] that sum, and the mass; then unused, so that threads do not share a cache line */
+} ferry_entropy;
+#define FERRY_ENTROPY_WIDTH 8
+
 /** Everything of one solve. Arrays over rows go to whole panels (-inf or 0 past the end), arrays over columns to whole
  *  units. */
 typedef struct ferry_sinkhorn {
@@ -40,7 +50,9 @@ typedef struct ferry_sinkhorn {
     double *leaf;               /* [threads][2 columns] sums of one canonical block */
     ferry_forest *forest;       /* [columns] over source blocks */
     ferry_aggregate *aggregate; /* of the next passes, or NULL */
-    struct ferry_store *store;  /* that keeps the plan of this iteration (store_impl.h), or NULL */
+    bool scoring;               /* iterations find the entropy too, 3 % of a pass */
+    ferry_entropy entropy;
+    struct ferry_store *store; /* that keeps the plan of this iteration (store_impl.h), or NULL */
 } ferry_sinkhorn;
 
 /** What a pass does with the rows of a panel: evaluates them at the potentials `reference`, adds up `width` sums per
@@ -91,7 +103,8 @@ ferry_status ferry_sinkhorn_soft_min(double *out, ferry_sinkhorn *s, const doubl
 /** Collective. What to add to f and take from g so that the constant is the best one (Sejourne 2022): for tau < 1 on
  *  both sides. */
 ferry_status ferry_sinkhorn_best_shift(double *shift, ferry_sinkhorn *s);
-/** Collective. Objective, cost, mass, gap, independence of the potentials in s, after one last pass. */
+/** Collective. Objective, cost, mass, errors, bounds, independence of the potentials in s, from what the last pass
+ * left; another pass is made where that was not a dense one that found the entropy. */
 ferry_status ferry_sinkhorn_result(ferry_potentials *out, ferry_sinkhorn *s);
 FERRY_END
 #endif

@@ -32,6 +32,8 @@ ferry_status ferry_sinkhorn_open_passes(ferry_sinkhorn *s)
     for (s->panels = 0; s->panels < count; s->panels++) FERRY_TRY(ferry_panel_open(&s->panel[s->panels], s->cost));
     FERRY_TRY(ferry_alloc(&s->leaf, 2 * s->columns * s->threads));
     FERRY_TRY(ferry_target_open(&s->target, s->cost));
+    FERRY_TRY(ferry_alloc(&s->entropy.sums, (int64_t)s->threads * FERRY_ENTROPY_WIDTH));
+    s->scoring = true;
     FERRY_TRY(ferry_forest_open(&s->forest, s->columns, grid->source.blocks.count, FERRY_JOIN_SUM));
     return ferry_forest_expect(s->forest, &grid->source, &grid->down);
 }
@@ -41,6 +43,7 @@ void ferry_sinkhorn_close_passes(ferry_sinkhorn *s)
     for (int p = 0; p < s->panels; p++) ferry_panel_close(&s->panel[p]);
     free(s->panel);
     free(s->leaf);
+    free(s->entropy.sums);
     ferry_target_close(&s->target);
     ferry_forest_close(&s->forest);
 }
@@ -89,6 +92,23 @@ static void count_part(int64_t *const *row, int rows, const double *units, const
     for (int i = 0; i < rows; i++) row[i][group] += whole[i];
 }
 
+/* -sum P log2 P of an evaluated panel whose rows are multiplied by q, and its mass: canonical blocks one by one, so
+ * that the whole numbers are the same for every layout. */
+static void add_entropy(ferry_sinkhorn *s, const ferry_panel *panel, const double *q, int thread)
+{
+    int64_t *sums = s->entropy.sums + (ptrdiff_t)thread * FERRY_ENTROPY_WIDTH;
+    double power[ROWS];
+    if (!s->entropy.adding) return;
+    for (int i = 0; i < ROWS; i++) power[i] = q[i] > 0 ? log2(q[i]) : 0;
+    for (int b = 0; b < panel->blocks; b++)
+        for (int i = 0; i < ROWS; i++) {
+            const double mass = q[i] * panel->block_sums[b * ROWS + i];
+            if (!(mass > 0)) continue;
+            sums[0] += ferry_exact(-q[i] * panel->block_scores[b * ROWS + i] - power[i] * mass, s->entropy.units);
+            sums[1] += ferry_exact(mass, s->entropy.units);
+        }
+}
+
 /* Some of run r was evaluated; *piece is where looking for it went on. */
 static bool run_counts(int64_t *piece, const ferry_panel *panel, int r)
 {
@@ -99,10 +119,12 @@ static bool run_counts(int64_t *piece, const ferry_panel *panel, int r)
     return *piece < pieces->count && pieces->unit[2 * *piece] < run[r + 1];
 }
 
-/* The mass of a panel between groups. The last part of a unit that holds several is what the others leave. */
+/* What a pass adds up beside its column sums: the entropy, and the mass of a panel between groups. The last part of a
+ * unit that holds several is what the others leave. */
 void ferry_add_aggregate(ferry_sinkhorn *s, const ferry_panel *panel, int64_t index, const double *q, int thread)
 {
     const ferry_aggregate *a = s->aggregate;
+    add_entropy(s, panel, q, thread);
     if (!a) return;
     const ferry_groups *groups = a->groups;
     const int rows = (int)(s->sources - index * ROWS < ROWS ? s->sources - index * ROWS : ROWS);
@@ -283,6 +305,7 @@ static void evaluate_plan(double *const *sums, const ferry_row_work *work, ferry
                           const ferry_panel_rows *rows, int count)
 {
     (void)work;
+    for (int g = 0; g < count; g++) rows[g].panel->scored = s->entropy.adding;
     ferry_panels_plan(rows, count, s->source, &s->target);
     for (int g = 0; g < count; g++)
         memcpy(sums[g], rows[g].panel->block_sums, (size_t)rows[g].panel->blocks * ROWS * sizeof **sums);
@@ -325,19 +348,29 @@ ferry_again ferry_finish_plan(double *q, const ferry_row_work *work, ferry_sinkh
     return FERRY_ROWS_DONE;
 }
 
-/* c_j gains what rounding took from beta_j. */
+/* c_j gains what rounding took from beta_j; so do the logarithms in the entropy, once for each column. */
 static void correct_columns(ferry_sinkhorn *s, double *c)
 {
-    for (int64_t j = 0; j < s->targets; j++) c[j] *= exp2(ferry_target_residual(&s->target, s->cost, s->g, j));
+    const bool adding = s->entropy.adding && s->grid->row == 0;
+    for (int64_t j = 0; j < s->targets; j++) {
+        const double lost = ferry_target_residual(&s->target, s->cost, s->g, j);
+        c[j] *= exp2(lost);
+        if (adding && c[j] > 0) s->entropy.sums[0] -= ferry_exact(c[j] * lost, s->entropy.units);
+    }
 }
 
 ferry_status ferry_sinkhorn_iterate(ferry_sinkhorn *s)
 {
     const ferry_row_work work = {.width = 1, .columns = true, .evaluate = evaluate_plan, .finish = ferry_finish_plan};
     ferry_target_set(&s->target, s->cost, s->g, s->epsilon);
-    FERRY_TRY(ferry_sinkhorn_pass(s->c, s, &work));
+    memset(s->entropy.sums, 0, (size_t)s->threads * FERRY_ENTROPY_WIDTH * sizeof *s->entropy.sums);
+    s->entropy.adding = s->scoring;
+    s->entropy.units = ferry_exact_units(64 * fmax(s->mass_a, s->mass_b));
+    ferry_status status = ferry_sinkhorn_pass(s->c, s, &work);
     correct_columns(s, s->c);
-    return FERRY_OK;
+    s->entropy.known = s->entropy.adding && status == FERRY_OK;
+    s->entropy.adding = false;
+    return status;
 }
 
 /* --- column log-sum-exp --- */
