@@ -118,7 +118,6 @@ static ferry_status open_vectors(ferry_store *store)
     FERRY_TRY(ferry_alloc(&store->factor, columns));
     FERRY_TRY(ferry_alloc(&store->w, columns));
     FERRY_TRY(ferry_alloc(&store->group_w, columns));
-    FERRY_TRY(ferry_alloc(&store->part, threads * store->blocks * FERRY_HALF_ROWS));
     FERRY_TRY(ferry_alloc(&store->unit_group, store->units));
     return ferry_alloc(&store->touched, threads * store->units);
 }
@@ -181,7 +180,6 @@ void ferry_store_close(ferry_store *store)
     free(store->factor);
     free(store->w);
     free(store->group_w);
-    free(store->part);
     free(store->unit_group);
     free(store->touched);
     ferry_forest_close(&store->forest);

@@ -43,7 +43,6 @@ struct ferry_store {
     /* of a pass */
     float *w, *group_w;     /* [columns] w_j; the same with gamma_j */
     double *factor;         /* [columns] from sums of q_i r_i 2^k D_ij to column sums */
-    double *part;           /* [threads][blocks][12] */
     double *sums;           /* [rows] over all columns, where the grid has several */
     ferry_forest *forest;   /* [rows] over target blocks, likewise */
     int32_t *unit_group;    /* [units] the group of all its columns, or -1 */

@@ -31,7 +31,6 @@ typedef struct ferry_store_pass pass;
 typedef struct worker {
     double *c;              /* [columns] of the block */
     double *run;            /* [columns] of the run of rows of one group, where mass between groups is wanted */
-    double *part;           /* [blocks][12] */
     unsigned char *touched; /* [units] of run */
     int32_t group;          /* of the run, or -1 */
     int64_t low, high;      /* units low ... high - 1 hold all that is touched */
@@ -55,11 +54,24 @@ static void block_rows(double *sums, const ferry_store *store, const ferry_store
                          tiles + (kept->count + from) * (TILE / 2));
 }
 
-/* R of 12 rows, in a grid of one column. */
-static void all_rows(worker *k, const ferry_store *store, const ferry_stored *kept, int first)
+/* R of 12 rows over blocks b ... b + count - 1, in a grid of one column: the adjacent-pair tree, in which blocks
+ * without a tile need not be looked at. */
+static void tree_rows(double *sums, const ferry_store *store, const ferry_stored *kept, int b, int count, int first)
 {
-    for (int b = 0; b < store->blocks; b++) block_rows(k->part + (int64_t)b * PART, store, kept, b, first);
-    ferry_canonical_tree(k->part, store->blocks, PART);
+    const int half = count / 2;
+    double right[PART];
+    if (kept->first[b] == kept->first[b + count]) {
+        memset(sums, 0, PART * sizeof *sums);
+        return;
+    }
+    if (count == 1) {
+        block_rows(sums, store, kept, b, first);
+        return;
+    }
+    tree_rows(sums, store, kept, b, half, first);
+    if (kept->first[b + half] == kept->first[b + count]) return;
+    tree_rows(right, store, kept, b + half, half, first);
+    for (int i = 0; i < PART; i++) sums[i] += right[i];
 }
 
 /* R of 12 rows -> f, r, and v = q r0 2^k */
@@ -226,10 +238,11 @@ static void one_panel(worker *k, pass *p, int64_t index)
     const bool counting = k->masses != NULL, runs = counting && runs_of(p, index) <= MOST_RUNS;
     float v[ROWS];
     for (int first = 0; first < ROWS; first += PART) {
+        double all[PART];
         const double *sums = store->sums + index * ROWS + first;
         if (!store->forest) {
-            all_rows(k, store, kept, first);
-            sums = k->part;
+            tree_rows(all, store, kept, 0, store->blocks, first);
+            sums = all;
         }
         finish_rows(v + first, p, index * ROWS + first, sums);
         const uint16_t *ahead = first + PART < ROWS ? part_of(kept, first + PART) : next;
@@ -250,7 +263,6 @@ static ferry_status one_block(pass *p, int block, int thread)
     ferry_aggregate *a = p->calibrating ? NULL : s->aggregate;
     worker k = {.c = s->leaf + 2 * s->columns * thread,
                 .run = s->leaf + (2 * thread + 1) * s->columns,
-                .part = store->part + (int64_t)thread * store->blocks * PART,
                 .touched = store->touched + thread * store->units,
                 .group = -1,
                 .low = store->units,
