@@ -58,6 +58,7 @@ static ferry_status choose_layout(transport_job *job)
                              .targets = job->target.cells,
                              .passes = statistics_passes(job),
                              .iterations = job->solver.max_iterations,
+                             .accelerated = job->solver.solver == FERRY_SOLVER_AUTO && job->solver.momentum == 1,
                              .base = ferry_max(&job->program->world, ferry_usage_now().pss)};
     FERRY_TRY(ferry_agree(&job->program->world, ferry_layout_choose(&job->layout, &work, &machine, job->grid_rows,
                                                                     job->grid_cols, job->o->common.batch)));

@@ -2,12 +2,15 @@
  *
  *  Time of one pass over all pairs on a grid of Pr x Pc, with n/Pr x m/Pc pairs a rank at R pairs per core-second:
  *    T = n m / (Pr Pc R threads) + bytes / B + messages L
- *    bytes = 16 (Pc-1)/Pc n/Pr (row sums, blocks of them) + 16 (Pr-1)/Pr m/Pc (column sums, once), float64
- *  R follows the roofline of a fused multiply-add a pair and dimension: peak / (d + 24). B and L are those of shared
- *  memory on one node and of a 100 Gb/s network between nodes. */
+ *  with bytes and messages of a solve from traffic.c, those of row sums only as far as they are not hidden behind
+ * tiles; of a stream: 16 (Pc-1)/Pc n/Pr + 16 (Pr-1)/Pr m/Pc. R follows the roofline of a fused multiply-add a pair and
+ *  dimension: peak / (d + 24). B and L are those of shared memory on one node and of a 100 Gb/s network between nodes.
+ */
 #include "planner.h"
+#include "accelerate_impl.h"
 #include "cost_impl.h"
 #include "sinkhorn.h"
+#include "traffic.h"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -45,18 +48,49 @@ static double rate(const ferry_work *work)
     return peak[kernels && kernels->level < 3 ? kernels->level : 0] / per_pair;
 }
 
-/* One pass over all pairs. */
+enum pass { START, ITERATION };
+
+/* One pass of a solve, for a rank in the middle of the grid. */
+static ferry_status solve_cost(ferry_phase *phase, enum pass which, const ferry_work *work,
+                               const ferry_machine *machine, const part *p)
+{
+    const int64_t least = work->sources < work->targets ? work->sources : work->targets;
+    const bool fewer = work->accelerated && least >= FERRY_ACCELERATE_FROM;
+    const ferry_traffic_problem problem = {.cost = work->cost,
+                                           .dim = work->dim,
+                                           .sources = work->sources,
+                                           .targets = work->targets,
+                                           .grid_rows = p->grid_rows,
+                                           .grid_cols = p->grid_cols,
+                                           .groups = fewer ? ferry_accelerate_most_groups(least) : 0,
+                                           .balanced = true,
+                                           .check_every = fewer ? 1 : 10};
+    const int row = p->grid_rows / 2, col = p->grid_cols / 2;
+    ferry_traffic_speed speed = ferry_traffic_network(machine->ranks, machine->nodes);
+    ferry_traffic_model model;
+    FERRY_TRY(ferry_traffic_open(&model, &problem));
+    const ferry_traffic t =
+        which == START ? ferry_traffic_start(&model, row, col) : ferry_traffic_iteration(&model, row, col);
+    speed.pairs = rate(work) * threads_of(work);
+    phase->flops = (double)p->sources * (double)p->targets * (2.0 * work->dim + 16);
+    phase->messages = t.messages;
+    phase->sent_bytes = t.bytes;
+    phase->seconds = ferry_traffic_seconds(&model, row, col, &t, &speed);
+    ferry_traffic_close(&model);
+    return FERRY_OK;
+}
+
+/* One pass of a stream. */
 static void pass_cost(ferry_phase *phase, const ferry_work *work, const ferry_machine *machine, const part *p)
 {
-    bool far = machine->nodes > 1;
-    double latency = far ? 1e-5 : 2e-6, bandwidth = far ? 1.25e10 * machine->nodes / machine->ranks : 2e9;
+    const ferry_traffic_speed speed = ferry_traffic_network(machine->ranks, machine->nodes);
     double pairs = (double)p->sources * (double)p->targets, row_blocks = p->grid_cols > 1 ? 16 : 0;
     phase->flops = pairs * (2.0 * work->dim + 16);
     phase->messages = row_blocks * 2 * log2_up(p->grid_cols) + 2 * log2_up(p->grid_rows);
     phase->sent_bytes = 16.0 * (p->grid_cols - 1) / p->grid_cols * (double)p->sources +
                         16.0 * (p->grid_rows - 1) / p->grid_rows * (double)p->targets;
     phase->seconds =
-        pairs / (rate(work) * threads_of(work)) + phase->messages * latency + phase->sent_bytes / bandwidth;
+        pairs / (rate(work) * threads_of(work)) + phase->messages * speed.latency + phase->sent_bytes / speed.bandwidth;
 }
 
 static void several(ferry_phase *phase, const ferry_work *work, const ferry_machine *machine, const part *p, int passes)
@@ -114,7 +148,7 @@ static double reading_seconds(const ferry_work *work, int64_t rows)
 }
 
 /* Phases of `cellferry transport`: raw points live until they are packed. */
-static void solve_phases(ferry_layout *out, const ferry_work *work, const ferry_machine *machine, const part *p)
+static ferry_status solve_phases(ferry_layout *out, const ferry_work *work, const ferry_machine *machine, const part *p)
 {
     int64_t bring = p->targets / p->sharing + FERRY_TARGET_UNIT, rows = p->sources + bring;
     int64_t raw = rows * point_bytes(work), held = work->base + work->fixed_bytes;
@@ -130,10 +164,11 @@ static void solve_phases(ferry_layout *out, const ferry_work *work, const ferry_
     prepare->seconds = prepare->flops / 2e9;
     int64_t bytes = held + packed + weights + solving;
     if (work->passes > 0) several(add_phase(out, "statistics", rows, bytes), work, machine, p, work->passes);
-    pass_cost(add_phase(out, "start pass", rows, bytes), work, machine, p);
-    pass_cost(add_phase(out, "each iteration", rows, bytes), work, machine, p);
+    FERRY_TRY(solve_cost(add_phase(out, "start pass", rows, bytes), START, work, machine, p));
+    FERRY_TRY(solve_cost(add_phase(out, "each iteration", rows, bytes), ITERATION, work, machine, p));
     int64_t names = 64 * (p->sources + (p->targets + machine->ranks - 1) / machine->ranks) + 8 * SLAB / 32;
     add_phase(out, "write", p->sources, held + packed + weights + 16 * (p->sources + p->targets) + names);
+    return FERRY_OK;
 }
 
 static int64_t panels_of(const part *p)
@@ -160,15 +195,14 @@ static void stream_phases(ferry_layout *out, const ferry_work *work, const ferry
             work, machine, p, work->passes);
 }
 
-static void phases(ferry_layout *out, const ferry_work *work, const ferry_machine *machine, const part *p,
-                   int64_t batch)
+static ferry_status phases(ferry_layout *out, const ferry_work *work, const ferry_machine *machine, const part *p,
+                           int64_t batch)
 {
     *out = (ferry_layout){.grid_rows = p->grid_rows, .grid_cols = p->grid_cols, .batch = batch};
     out->passes = batch > 0 ? (p->sources + batch - 1) / batch : 0;
-    if (work->stream)
-        stream_phases(out, work, machine, p);
-    else
-        solve_phases(out, work, machine, p);
+    if (!work->stream) return solve_phases(out, work, machine, p);
+    stream_phases(out, work, machine, p);
+    return FERRY_OK;
 }
 
 static int64_t whole_units(int64_t rows)
@@ -177,17 +211,14 @@ static int64_t whole_units(int64_t rows)
 }
 
 /* The largest block that fits: halved from all rows down to one unit; out->bytes tells whether that was enough. */
-static void fit_batch(ferry_layout *out, const ferry_work *work, const ferry_machine *machine, const part *p,
-                      int64_t batch)
+static ferry_status fit_batch(ferry_layout *out, const ferry_work *work, const ferry_machine *machine, const part *p,
+                              int64_t batch)
 {
-    if (batch > 0) {
-        phases(out, work, machine, p, whole_units(batch));
-        return;
-    }
+    if (batch > 0) return phases(out, work, machine, p, whole_units(batch));
     batch = whole_units(work->stream || p->sources > p->targets ? p->sources : p->targets);
     for (;;) {
-        phases(out, work, machine, p, batch);
-        if (out->bytes <= machine->memory || batch <= FERRY_SOURCE_UNIT) return;
+        FERRY_TRY(phases(out, work, machine, p, batch));
+        if (out->bytes <= machine->memory || batch <= FERRY_SOURCE_UNIT) return FERRY_OK;
         batch = whole_units(batch / 2);
     }
 }
@@ -208,18 +239,18 @@ static bool of_use(const ferry_layout *layout, const ferry_work *work, const par
 }
 
 /* One grid: panels held at once, which only save time, give way to memory. */
-static void fit_grid(ferry_layout *out, const ferry_work *work, const ferry_machine *machine, const part *p,
-                     int64_t batch)
+static ferry_status fit_grid(ferry_layout *out, const ferry_work *work, const ferry_machine *machine, const part *p,
+                             int64_t batch)
 {
     ferry_cost_options cost = *work->cost;
     ferry_work with = *work;
     with.cost = &cost;
     cost.panels = ferry_panels_at_once(work->cost, work->dim, panels_of(p), p->targets);
     for (;; cost.panels /= 2) {
-        fit_batch(out, &with, machine, p, batch);
+        FERRY_TRY(fit_batch(out, &with, machine, p, batch));
         out->panels = cost.panels;
         const bool good = out->bytes <= machine->memory && of_use(out, work, p, cost.panels);
-        if (good || cost.panels <= 1) return;
+        if (good || cost.panels <= 1) return FERRY_OK;
     }
 }
 
@@ -234,7 +265,7 @@ static ferry_status search(ferry_layout *out, bool *fits, const ferry_work *work
         part p;
         if (machine->ranks % rows || (grid_rows && rows != grid_rows)) continue;
         FERRY_TRY(part_of(&p, work, machine, rows));
-        fit_grid(&layout, work, machine, &p, batch);
+        FERRY_TRY(fit_grid(&layout, work, machine, &p, batch));
         bool good = layout.bytes <= machine->memory;
         bool better =
             out->phases == 0 || (good && !*fits) ||

@@ -17,6 +17,7 @@ typedef struct ferry_work {
     int64_t read_bytes;   /* bytes of one row as stored, for the reader's buffers */
     int passes;           /* over all pairs: before the iterations of a solve, or of a stream */
     int64_t iterations;   /* at most, of a solve */
+    bool accelerated;     /* a solve in fewer passes, where the problem is large enough for it */
     int64_t base;         /* measured: bytes per rank before any work */
 } ferry_work;
 typedef struct ferry_machine {

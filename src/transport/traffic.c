@@ -216,3 +216,27 @@ ferry_traffic ferry_traffic_stored(const ferry_traffic_model *model, int row, in
     around(&t, model, row, col);
     return t;
 }
+
+ferry_traffic_speed ferry_traffic_network(int ranks, int nodes)
+{
+    return (ferry_traffic_speed){.latency = nodes > 1 ? 1e-5 : 2e-6,
+                                 .bandwidth = nodes > 1 ? 1.25e10 * nodes / ranks : 2e9};
+}
+
+double ferry_traffic_seconds(const ferry_traffic_model *model, int row, int col, const ferry_traffic *traffic,
+                             const ferry_traffic_speed *speed)
+{
+    const ferry_traffic_problem *p = &model->of;
+    const int64_t sources = model->source.first[row + 1] - model->source.first[row];
+    const int64_t targets = model->target.first[col + 1] - model->target.first[col];
+    const double computed = (double)sources * (double)targets / speed->pairs;
+    const ferry_traffic rows = ferry_traffic_rows(model, row, col);
+    const double waited =
+        (traffic->messages - rows.messages) * speed->latency + (traffic->wire - rows.wire) / speed->bandwidth;
+    const double travelled = rows.messages * speed->latency + rows.wire / speed->bandwidth;
+    const int64_t panels = (sources + ROWS - 1) / ROWS;
+    const int batch = panels > 0 ? ferry_batch_panels(p->cost, p->dim, p->targets, p->grid_cols, panels) : 1;
+    const double last = batch < panels ? (double)batch / (double)panels : 1; /* nothing is computed behind it */
+    const double hidden = computed * (1 - last), rest = travelled * last;
+    return computed + waited + (travelled - hidden > rest ? travelled - hidden : rest);
+}

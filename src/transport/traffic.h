@@ -38,6 +38,18 @@ FERRY_API ferry_traffic ferry_traffic_start(const ferry_traffic_model *model, in
 FERRY_API ferry_traffic ferry_traffic_iteration(const ferry_traffic_model *model, int row, int col);
 /** Local. The part of a pass that travels along grid rows while tiles are computed. */
 FERRY_API ferry_traffic ferry_traffic_rows(const ferry_traffic_model *model, int row, int col);
+/** What a rank computes in a second (pairs in passes) and what messages take. */
+typedef struct ferry_traffic_speed {
+    double pairs;     /* per second */
+    double latency;   /* seconds per message */
+    double bandwidth; /* bytes per second and rank */
+} ferry_traffic_speed;
+/** Local. Shared memory of one node, or a 100 Gb/s network shared by the ranks of a node. */
+FERRY_API ferry_traffic_speed ferry_traffic_network(int ranks, int nodes);
+/** Local. Seconds of a pass with this traffic (of this rank): sums of rows travel while tiles are computed, the rest is
+ *  waited for. */
+FERRY_API double ferry_traffic_seconds(const ferry_traffic_model *model, int row, int col, const ferry_traffic *traffic,
+                                       const ferry_traffic_speed *speed);
 /** Local. One iteration over what is kept of the plan (store_impl.h): no batches. */
 FERRY_API ferry_traffic ferry_traffic_stored(const ferry_traffic_model *model, int row, int col);
 FERRY_END
