@@ -1,5 +1,6 @@
 /* cmd_info.c - `cellferry info`: what a file holds, and which keys and commands can use it. */
 #include "program.h"
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,8 +51,11 @@ static ferry_status print_solution(ferry_stored *stored)
     static const char *const names[] = {"epsilon",    "tau_a",          "tau_b",          "threshold",
                                         "iterations", "converged",      "transport_cost", "reg_ot_cost",
                                         "mass",       "marginal_error", "dual_gap"};
+    static const char *const more[] = {"lower_bound",   "upper_bound",  "row_error",
+                                       "row_error_max", "column_error", "column_error_max"};
     enum { EPSILON, TAU_A, TAU_B, THRESHOLD, ITERATIONS, CONVERGED, COST, REG_COST, MASS, ERROR, GAP, COUNT };
-    double v[COUNT];
+    enum { LOWER, UPPER, ROWS, ROWS_MAX, COLUMNS, COLUMNS_MAX, MORE };
+    double v[COUNT], w[MORE];
     FERRY_TRY(ferry_stored_attribute_text(&kind, stored, "cost", "kind"));
     FERRY_TRY(ferry_stored_attribute_text(&scale, stored, "cost", "scale_cost"));
     FERRY_TRY(ferry_stored_attribute_text(&precision, stored, "cost", "precision"));
@@ -62,6 +66,12 @@ static ferry_status print_solution(ferry_stored *stored)
            v[CONVERGED] != 0 ? "converged" : "NOT converged");
     printf("result   transport cost %.7g, regularised cost %.7g, duality gap %.3g, mass %.6g\n", v[COST], v[REG_COST],
            v[GAP], v[MASS]);
+    for (int i = 0; i < MORE; i++)
+        if (number(&w[i], stored, more[i]) != FERRY_OK) return FERRY_OK; /* a file of an earlier version */
+    printf("bounds   optimum between %.8g and %.8g (gap %.2g of the transport cost)\n", w[LOWER], w[UPPER],
+           fabs((w[UPPER] - w[LOWER]) / v[COST]));
+    printf("margins  rows off by %.2g in all, at most %.2g; columns by %.2g, at most %.2g\n", w[ROWS], w[ROWS_MAX],
+           w[COLUMNS], w[COLUMNS_MAX]);
     return FERRY_OK;
 }
 

@@ -216,7 +216,12 @@ const cli_command command_transport = {
         "Solves entropic optimal transport from the cells of SOURCE to the cells of TARGET, .h5ad files (or @LIST.txt "
         "naming one .h5ad a line). With one file both sides are taken from it, told apart by --source-where and "
         "--target-where. PLAN.h5 holds the potentials; sparsify, push, pull and transition work from them. Exit code "
-        "4: the error is still above --threshold after --max-iterations; the result is written all the same.",
+        "4: the error is still above --threshold after --max-iterations; the result is written all the same.\n\n"
+        "Every result says how good it is: the errors of the marginals in a float32 pass over all pairs with float64 "
+        "sums, and two numbers between which the optimum lies, whatever the solver did. They are of the objective "
+        "<P,C> + epsilon sum P (log P - 1), with rho KL(marginal|weights) for a side whose tau is below 1. A balanced "
+        "optimum is the regularised cost less epsilon (H(a) + H(b) + 1) for weights a and b that sum to 1, H(a) = -sum "
+        "a log a; the regularised cost of an unbalanced plan is OTT-JAX's, which is of another objective.",
     .example =
         "cellferry transport cells.h5ad --source-where phase=G1 --target-where phase=S,G2M -o plan.h5\n"
         "mpirun -n 8 cellferry transport day0.h5ad day2.h5ad --rep X_pca --dims 30 --epsilon 0.01 --memory 4G -o "

@@ -18,6 +18,12 @@ void transport_record(transport_job *job)
     json_number(out, "reg_ot_cost", p->reg_ot_cost);
     json_number(out, "transport_cost", p->transport_cost);
     json_number(out, "dual_gap", p->dual_gap);
+    json_number(out, "lower_bound", p->lower_bound);
+    json_number(out, "upper_bound", p->upper_bound);
+    json_number(out, "row_error", p->row_error);
+    json_number(out, "row_error_max", p->row_error_max);
+    json_number(out, "column_error", p->column_error);
+    json_number(out, "column_error_max", p->column_error_max);
     json_number(out, "mass", p->mass);
     json_number(out, "independence", p->independence);
     ferry_machine machine = machine_of(job->program);
@@ -38,6 +44,10 @@ void transport_summary(const transport_job *job)
            p->converged ? "below" : "not below", job->solver.threshold, p->converged ? "converged" : "NOT converged");
     printf("result   transport cost %.7g, regularised cost %.7g, duality gap %.3g, mass %.6g\n", p->transport_cost,
            p->reg_ot_cost, p->dual_gap, p->mass);
+    printf("bounds   optimum between %.8g and %.8g (gap %.2g of the transport cost)\n", p->lower_bound, p->upper_bound,
+           fabs((p->upper_bound - p->lower_bound) / p->transport_cost));
+    printf("margins  rows off by %.2g in all, at most %.2g; columns by %.2g, at most %.2g\n", p->row_error,
+           p->row_error_max, p->column_error, p->column_error_max);
     printf("run      %.2f s on %d rank%s of %d thread%s (%s), at most %s per rank\n", now_seconds() - program->started,
            program->world.size, program->world.size == 1 ? "" : "s", program->threads, program->threads == 1 ? "" : "s",
            program->kernels->name, ferry_size_text(peak, (double)ferry_usage_now().peak_pss));

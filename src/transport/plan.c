@@ -158,6 +158,12 @@ static ferry_status write_figures(ferry_output *output, const ferry_grid *grid, 
                    {"mass", p->mass},
                    {"marginal_error", p->marginal_error},
                    {"dual_gap", p->dual_gap},
+                   {"lower_bound", p->lower_bound},
+                   {"upper_bound", p->upper_bound},
+                   {"row_error", p->row_error},
+                   {"row_error_max", p->row_error_max},
+                   {"column_error", p->column_error},
+                   {"column_error_max", p->column_error_max},
                    {"independence", p->independence}};
     FERRY_TRY(ferry_output_attribute_text(output, "/", "kind", KIND));
     FERRY_TRY(ferry_output_attribute_text(output, "/", "version", CELLFERRY_VERSION));
