@@ -83,15 +83,6 @@ void ferry_lower(double *reference, const double *sums, const double *max, doubl
             reference[i] -= epsilon / FERRY_LOG2_E * max[i];
 }
 
-/* units [24] times sums [24] of the rows over a part of the targets, under the rows' groups: rows [24] are where those
- * begin in Q. */
-static void count_part(int64_t *const *row, int rows, const double *units, const double *sums, int32_t group)
-{
-    int64_t whole[ROWS];
-    for (int i = 0; i < ROWS; i++) whole[i] = ferry_exact_part(sums[i], units[i]);
-    for (int i = 0; i < rows; i++) row[i][group] += whole[i];
-}
-
 /* -sum P log2 P of an evaluated panel whose rows are multiplied by q, and its mass: canonical blocks one by one, so
  * that the whole numbers are the same for every layout. */
 static void add_entropy(ferry_sinkhorn *s, const ferry_panel *panel, const double *q, int thread)
@@ -109,43 +100,38 @@ static void add_entropy(ferry_sinkhorn *s, const ferry_panel *panel, const doubl
         }
 }
 
-/* Some of run r was evaluated; *piece is where looking for it went on. */
-static bool run_counts(int64_t *piece, const ferry_panel *panel, int r)
+/* Where the mass of a panel goes: rows side by side that are of one group are a segment. */
+static void find_masses(ferry_masses *out, const ferry_sinkhorn *s, int64_t index, int thread)
 {
-    const ferry_pieces *pieces = panel->pieces;
-    const int64_t *run = panel->cost->run;
-    if (!pieces) return true;
-    while (*piece < pieces->count && pieces->unit[2 * *piece] < run[r]) ++*piece;
-    return *piece < pieces->count && pieces->unit[2 * *piece] < run[r + 1];
-}
-
-/* What a pass adds up beside its column sums: the entropy, and the mass of a panel between groups. The last part of a
- * unit that holds several is what the others leave. */
-void ferry_add_aggregate(ferry_sinkhorn *s, const ferry_panel *panel, int64_t index, const double *q, int thread)
-{
-    const ferry_aggregate *a = s->aggregate;
-    add_entropy(s, panel, q, thread);
-    if (!a) return;
-    const ferry_groups *groups = a->groups;
+    const ferry_groups *groups = s->aggregate->groups;
     const int rows = (int)(s->sources - index * ROWS < ROWS ? s->sources - index * ROWS : ROWS);
-    int64_t *row[ROWS] = {0};
-    double units[ROWS];
-    for (int i = 0; i < ROWS; i++) units[i] = q[i] * a->units;
-    for (int i = 0; i < rows; i++)
-        row[i] = a->sums + thread * a->size + (int64_t)groups->group[index * ROWS + i] * groups->count;
-    int64_t piece = 0;
-    for (int r = 0; r < s->cost->runs; r++) {
-        double left[ROWS], part[ROWS];
-        if (!run_counts(&piece, panel, r)) continue;
-        const int last = groups->run_part[r + 1] - 1;
-        memcpy(left, panel->run_sums + (int64_t)r * ROWS, sizeof left);
-        for (int p = groups->run_part[r]; p < last; p++) {
-            ferry_panel_part_sums(part, panel, s->cost->run[r], groups->part_mask + (int64_t)p * COLUMNS);
-            for (int i = 0; i < ROWS; i++) left[i] = left[i] > part[i] ? left[i] - part[i] : 0;
-            count_part(row, rows, units, part, groups->part_group[p]);
-        }
-        count_part(row, rows, units, left, groups->part_group[last]);
+    const int32_t *group = groups->group + index * ROWS;
+    int64_t *sums = s->aggregate->sums + thread * s->aggregate->size;
+    *out = (ferry_masses){.per_mass = s->aggregate->units,
+                          .run = s->cost->run,
+                          .runs = s->cost->runs,
+                          .part = groups->run_part,
+                          .mask = groups->part_mask,
+                          .group = groups->part_group};
+    for (int i = 0; i < rows; i++) {
+        if (i > 0 && group[i] != group[i - 1]) out->end[out->segments++] = i;
+        out->row[out->segments] = sums + (int64_t)group[i] * groups->count;
     }
+    out->end[out->segments++] = ROWS; /* rows past the end have no mass */
+}
+void ferry_add_columns(double *c, ferry_sinkhorn *s, ferry_panel *panel, int64_t index, const double *q, int thread)
+{
+    ferry_masses masses;
+    add_entropy(s, panel, q, thread);
+    if (s->aggregate) {
+        find_masses(&masses, s, index, thread);
+        panel->masses = &masses;
+    }
+    if (c && s->store)
+        ferry_store_keep(c, s, panel, index, q);
+    else if (c || s->aggregate)
+        ferry_panel_columns(c, panel, q);
+    panel->masses = NULL;
 }
 
 /* --- one grid column --- */
@@ -248,11 +234,7 @@ static ferry_status some_blocks(group *k, double *c, ferry_sinkhorn *s, const fe
         k->count = next_group(to - k->first, s->together);
         group_rows(k, s, work);
         for (int g = 0; g < k->count; g++) {
-            if (work->columns && s->store)
-                ferry_store_keep(c, s, &k->panel[g], k->first + g, k->q[g]);
-            else if (work->columns)
-                ferry_panel_columns(c, &k->panel[g], k->q[g]);
-            ferry_add_aggregate(s, &k->panel[g], k->first + g, k->q[g], omp_get_thread_num());
+            ferry_add_columns(work->columns ? c : NULL, s, &k->panel[g], k->first + g, k->q[g], omp_get_thread_num());
             if (k->first + g + 1 < stop) continue;
             if (work->columns) {
 #pragma omp critical(ferry_sinkhorn)
