@@ -1,10 +1,9 @@
 /* What is kept of a dense pass, and where.
  *
  * A panel is looked at when its rows are finished and its tiles are still in cache: D_ij = q_i P_ij t / r_i goes to
- * halves at the end of the thread's arena, and stays there if one of them is above the cut, the upper 12 rows of all
- * tiles before the lower ones. Chunks are mapped, not
- * cleared: what is not used costs no memory. Where room runs out on any rank the halves are given back, and the lists
- * of what weighs serve to evaluate those tiles again (store_again.c). */
+ * halves at the end of the thread's arenas, of the upper 12 rows and of the lower ones, and stays there if one of them
+ * is above the cut. Chunks are mapped, not cleared: what is not used costs no memory. Where room runs out on any rank
+ * the halves are given back, and the lists of what weighs serve to evaluate those tiles again (store_again.c). */
 #define _GNU_SOURCE /* MADV_HUGEPAGE, MAP_ANONYMOUS */
 #include "store_parts_impl.h"
 #include <math.h>
@@ -104,6 +103,7 @@ static ferry_status open_vectors(ferry_store *store)
 {
     const int64_t rows = store->rows, columns = store->columns, threads = store->threads;
     FERRY_TRY(ferry_alloc(&store->arena, threads));
+    FERRY_TRY(ferry_alloc(&store->lower, threads));
     FERRY_TRY(ferry_alloc(&store->lists, threads));
     FERRY_TRY(ferry_alloc(&store->pieces, store->panels));
     FERRY_TRY(ferry_alloc(&store->list, threads * store->units));
@@ -151,6 +151,7 @@ ferry_status ferry_store_open(ferry_store **out, const ferry_sinkhorn *s, int64_
 static void give_back_halves(ferry_store *store)
 {
     for (int t = 0; store->arena && t < store->threads; t++) close_arena(&store->arena[t]);
+    for (int t = 0; store->lower && t < store->threads; t++) close_arena(&store->lower[t]);
     if (store->panel) memset(store->panel, 0, (size_t)store->panels * sizeof *store->panel);
 }
 static void give_back(ferry_store *store)
@@ -166,6 +167,7 @@ void ferry_store_close(ferry_store *store)
     if (!store) return;
     give_back(store);
     free(store->arena);
+    free(store->lower);
     free(store->lists);
     free(store->pieces);
     free(store->list);
@@ -225,22 +227,19 @@ static void find_blocks(ferry_stored *kept, const ferry_cost *cost)
     }
 }
 
-/* Tiles that weigh into halves [2][count][12][32], or nowhere, and their units into list; returns how many. Both parts
- * are first put as if all tiles were kept. With c, the panel's column sums join it while its tiles are in cache. */
-static int64_t keep_tiles(uint16_t *halves, int32_t *list, double *c, const ferry_store *store,
+/* Tiles that weigh into halves, or nowhere, and their units into list; returns how many. With c, the panel's column
+ * sums join it while its tiles are in cache. */
+static int64_t keep_tiles(uint16_t *const halves[2], int32_t *list, double *c, const ferry_store *store,
                           const ferry_panel *panel, const float weights[ROWS], const double *q)
 {
-    uint16_t *lower = halves ? halves + store->units * FERRY_HALF_TILE : NULL;
     int64_t count = 0;
     for (int64_t u = 0, some; u < store->units; u += some) {
-        const int64_t at = halves ? count * FERRY_HALF_TILE : 0;
+        const int64_t at = count * FERRY_HALF_TILE;
         some = store->units - u < AT_ONCE ? store->units - u : AT_ONCE;
         if (c) ferry_panel_columns_part(c, panel, q, u, some);
-        count += store->kernels->keep(halves ? halves + at : NULL, halves ? lower + at : NULL, list + count,
-                                      panel->f + u * TILE, weights, u, some, store->cut);
+        count += store->kernels->keep(halves[0] ? halves[0] + at : NULL, halves[0] ? halves[1] + at : NULL,
+                                      list + count, panel->f + u * TILE, weights, u, some, store->cut);
     }
-    if (halves && count < store->units)
-        memmove(halves + count * FERRY_HALF_TILE, lower, (size_t)(count * FERRY_HALF_TILE) * sizeof *halves);
     return count;
 }
 
@@ -257,23 +256,35 @@ static void raise_flag(int *flag)
     *flag = 1;
 }
 
-/* What is kept of a panel becomes part of the store: its lists stand behind its halves. */
+/* What is kept of a panel becomes part of the store: its lists stand behind its upper rows. */
 static void take_in(ferry_store *store, ferry_stored *kept, const int32_t *list, const ferry_cost *cost, int64_t index,
                     int thread)
 {
-    const size_t tile = TILE * sizeof *kept->halves;
-    size_t bytes = (size_t)kept->count * (tile + sizeof *list) + (size_t)(store->blocks + 1) * sizeof *list;
+    const size_t rows = (size_t)(kept->count * FERRY_HALF_TILE) * sizeof **kept->halves;
+    size_t bytes = rows + (size_t)(kept->count + store->blocks + 1) * sizeof *list;
     int64_t used;
-    kept->unit = (int32_t *)(void *)((char *)kept->halves + (size_t)kept->count * tile);
+    kept->unit = (int32_t *)(void *)(kept->halves[0] + kept->count * FERRY_HALF_TILE);
     kept->first = kept->unit + kept->count;
     memcpy(kept->unit, list, (size_t)kept->count * sizeof *list);
     find_blocks(kept, cost);
     store->panel[index] = *kept;
     bytes = (bytes + LINE - 1) / LINE * LINE;
     store->arena[thread].used += bytes;
+    store->lower[thread].used += rows;
 #pragma omp atomic capture
-    used = store->used += (int64_t)bytes;
+    used = store->used += (int64_t)(bytes + rows);
     if (used > store->bytes) raise_flag(&store->over);
+}
+/* Room for all tiles of a panel; false where there is none. */
+static bool find_room(ferry_stored *kept, ferry_store *store, int thread)
+{
+    const size_t rows = (size_t)(store->units * FERRY_HALF_TILE) * sizeof **kept->halves;
+    const size_t lists = (size_t)(store->units + store->blocks + 1) * sizeof *kept->unit;
+    kept->halves[0] = (uint16_t *)(void *)ferry_arena_room(&store->arena[thread], rows + lists + LINE);
+    kept->halves[1] = (uint16_t *)(void *)ferry_arena_room(&store->lower[thread], rows);
+    if (kept->halves[0] && kept->halves[1]) return true;
+    kept->halves[0] = kept->halves[1] = NULL;
+    return false;
 }
 
 /* False where nothing was looked at, and c has gained nothing. */
@@ -283,20 +294,15 @@ static bool keep_panel(double *c, ferry_store *store, const ferry_sinkhorn *s, c
     ferry_stored kept = {0};
     float weights[ROWS];
     int32_t *list = store->list + thread * store->units;
-    const size_t tile = TILE * sizeof *kept.halves, lists = (size_t)(store->units + store->blocks + 1) * sizeof *list;
     if (read_flag(&store->bad)) return false;
     if (!weights_of(weights, store, s, index, q)) {
         raise_flag(&store->bad);
         return false;
     }
-    if (!read_flag(&store->over)) {
-        kept.halves =
-            (uint16_t *)(void *)ferry_arena_room(&store->arena[thread], (size_t)store->units * tile + lists + LINE);
-        if (!kept.halves) raise_flag(&store->over);
-    }
+    if (!read_flag(&store->over) && !find_room(&kept, store, thread)) raise_flag(&store->over);
     kept.count = keep_tiles(kept.halves, list, c, store, panel, weights, q);
     if (!ferry_store_list(store, s->cost, index, list, kept.count, thread)) raise_flag(&store->bad);
-    if (kept.halves) take_in(store, &kept, list, s->cost, index, thread);
+    if (kept.halves[0]) take_in(store, &kept, list, s->cost, index, thread);
 #pragma omp atomic
     store->tiles += kept.count;
     return true;
@@ -320,8 +326,8 @@ static void begin_fill(ferry_store *store, const ferry_sinkhorn *s)
     const double targets = (double)s->grid->target.blocks.rows, sources = (double)s->grid->source.blocks.rows;
     const double row = s->mass_a / sources;
     for (int t = 0; t < store->threads; t++) {
-        store->arena[t].now = store->lists[t].now = 0;
-        store->arena[t].used = store->lists[t].used = 0;
+        store->arena[t].now = store->lower[t].now = store->lists[t].now = 0;
+        store->arena[t].used = store->lower[t].used = store->lists[t].used = 0;
     }
     memset(store->panel, 0, (size_t)store->panels * sizeof *store->panel);
     memset(store->pieces, 0, (size_t)store->panels * sizeof *store->pieces);

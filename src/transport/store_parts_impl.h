@@ -7,9 +7,9 @@
 FERRY_BEGIN
 /** What is kept of a panel. */
 typedef struct ferry_stored {
-    uint16_t *halves; /* [2][count][12][32] */
-    int32_t *unit;    /* [count] their units, ascending */
-    int32_t *first;   /* [blocks + 1] the first of each canonical target block among them */
+    uint16_t *halves[2]; /* [count][12][32] the upper 12 rows, the lower */
+    int32_t *unit;       /* [count] their units, ascending */
+    int32_t *first;      /* [blocks + 1] the first of each canonical target block among them */
     int64_t count;
 } ferry_stored;
 
@@ -31,7 +31,8 @@ struct ferry_store {
     double share;
     int64_t panels, rows, units, columns;
     int blocks;            /* canonical target blocks here */
-    ferry_arena *arena;    /* [threads] */
+    ferry_arena *arena;    /* [threads] of upper rows and lists of units, */
+    ferry_arena *lower;    /* [threads] of lower rows */
     ferry_arena *lists;    /* [threads] of pieces */
     ferry_pieces *pieces;  /* [panels] what weighs */
     int32_t *list;         /* [threads][units] units of the panel being kept */

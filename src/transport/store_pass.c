@@ -42,7 +42,7 @@ typedef struct worker {
 /* The 12 rows of a panel that begin at its row `first`. */
 static const uint16_t *part_of(const ferry_stored *kept, int first)
 {
-    return kept->halves + first / PART * kept->count * TILE;
+    return kept->halves[first / PART];
 }
 
 static void block_rows(double *sums, const ferry_store *store, const ferry_stored *kept, int b, int first)
@@ -234,7 +234,7 @@ static void one_panel(worker *k, pass *p, int64_t index)
 {
     const ferry_store *store = p->store;
     const ferry_stored *kept = &store->panel[index];
-    const uint16_t *next = store->panel[index + 1 < store->panels ? index + 1 : index].halves;
+    const uint16_t *next = store->panel[index + 1 < store->panels ? index + 1 : index].halves[0];
     const bool counting = k->masses != NULL, runs = counting && runs_of(p, index) <= MOST_RUNS;
     float v[ROWS];
     for (int first = 0; first < ROWS; first += PART) {
