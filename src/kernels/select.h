@@ -3,33 +3,45 @@
 #define FERRY_KERNELS_SELECT_H
 #include "kernels/kernels.h"
 FERRY_BEGIN
-#define FERRY_SELECT_STEP  4                                            /* units that a row looks at at a time */
-#define FERRY_SELECT_SPARE (FERRY_SELECT_STEP * FERRY_TARGET_UNIT + 16) /* room that a row needs beside its entries */
+#define FERRY_SELECT_SPARE 16 /* places behind the last entry that may be read or written */
 
-/** Where the entries of some rows of a panel go. All arrays borrowed. */
-typedef struct ferry_collection {
-    const float *cut;     /* [rows] entries >= cut are wanted, cut > 0; infinite: none */
-    const int64_t *first; /* [rows + 1] row r has places first[r] ... first[r + 1] - 1 of: */
+/** How many entries of a row are expected: it changes the time, not the result. */
+typedef enum ferry_share {
+    FERRY_FEW,  /* less than one in 50: most vectors have none */
+    FERRY_SOME, /* */
+    FERRY_MANY  /* one in 12 and more: their factors are read with them */
+} ferry_share;
+
+/** Large entries of a row, in ascending order of columns. Here as elsewhere arrays have FERRY_SELECT_SPARE places more
+ *  than entries. */
+typedef struct ferry_large {
+    int64_t count;
     float *values;
-    int32_t *columns; /* unit * 32 + lane, ascending */
-    int64_t *found;   /* [rows] entries of each; -1: more than its places less FERRY_SELECT_SPARE, given up */
-} ferry_collection;
+    int32_t *columns;    /* unit * 32 + lane */
+    const float *factor; /* of all columns [units * 32]; NULL: 1 */
+    float *factors;      /* of these columns, if with_factors */
+    bool with_factors;
+} ferry_large;
+/* Local. Entry k times row, times the factor of its column, in float64, and rounded. */
+static inline float ferry_large_scaled(const ferry_large *large, int64_t k, double row)
+{
+    return (float)((double)large->values[k] * row * (large->factor ? (double)large->factor[large->columns[k]] : 1));
+}
 
 typedef struct ferry_selects {
     const char *name;
-    /* Rows row ... row + rows - 1 (of 0 ... 23) of plan [units][24][32] into places 0 ... rows - 1. The panel is read
-       once, in the order of memory. */
-    void (*collect)(const ferry_collection *into, const float *plan, int row, int rows, int64_t units);
-    /* Sum and number of the entries of v [32 n], n even, that are < cut; the sum in float32 lanes. */
-    void (*below)(double *sum, int64_t *count, const float *v, int64_t n, float cut);
-    /* Entries of v [n] < cut into out, in their order; returns how many. *sum = of the others, in float64. Room for 16
-       more than n in both. */
-    int64_t (*split)(float *out, double *sum, const float *v, int64_t n, float cut);
-    /* Entries of v [n] >= cut and their columns into values and indices, each value multiplied by row and by
-       factor[column] (NULL: 1) in float64 and rounded; returns how many. *sum = of the results, in float64: 16 or fewer
-       sums by their place, added as a tree. Room for 16 more than n everywhere. */
-    int64_t (*keep)(float *values, int32_t *indices, double *sum, const float *v, const int32_t *columns, int64_t n,
-                    float cut, double row, const float *factor);
+    /* Entries >= cut > 0 of row i (0 ... 23) of plan [units][24][32]. Room for all. */
+    void (*above)(ferry_large *into, const float *plan, int i, int64_t units, float cut, ferry_share share);
+    /* Sum of the entries of v [32 n], n even, that are < cut, in float32 lanes. */
+    double (*below)(const float *v, int64_t n, float cut);
+    /* Number of the entries that are >= cut. */
+    int64_t (*reaching)(const float *v, int64_t n, float cut);
+    /* Entries of v [n] < cut into low, the others into high (NULL: not wanted), in their order; returns how many are
+     *low. sum = of the others, in float64. One of low and high may be v. */
+    int64_t (*split)(float *low, float *high, double *sum, const float *v, int64_t n, float cut);
+    /* Entries >= cut, scaled as above, into values, their columns into indices; returns how many. *sum = of them, in
+       float64: 16 or fewer sums by a place, added as a tree. */
+    int64_t (*keep)(float *values, int32_t *indices, double *sum, const ferry_large *from, float cut, double row);
 } ferry_selects;
 
 /** Local. The functions of the same instruction set. */

@@ -2,12 +2,7 @@
 #define ISA avx2
 #include "vector_avx2.inc"
 
-/* Entries >= cut into values and columns; returns how many. Writes up to a whole vector. */
-INLINE int s_append(float *values, int32_t *columns, vec a, vec cut, int32_t first)
-{
-    return v_above(values, columns, a, cut, first);
-}
-/* Those lanes of a into out; returns how many. */
+/* The lanes of a that `chosen` says into out; returns how many. */
 INLINE int s_pack(float *out, vec a, unsigned chosen)
 {
     int found = 0;
@@ -16,6 +11,24 @@ INLINE int s_pack(float *out, vec a, unsigned chosen)
     v_store(lane, a);
     for (; chosen; chosen &= chosen - 1) out[found++] = lane[__builtin_ctz(chosen)];
     return found;
+}
+
+/* all bits of the lanes that `chosen` says */
+INLINE vec s_lanes(unsigned chosen)
+{
+    const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    return _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int)chosen), bit), bit));
+}
+/* sum + the lanes of a that are < cut */
+INLINE vec s_add_below(vec sum, vec a, vec cut)
+{
+    return v_add(sum, _mm256_and_ps(a, _mm256_cmp_ps(a, cut, _CMP_LT_OQ)));
+}
+
+/* from[at] in the lanes of `chosen` */
+INLINE vec s_gather(const float *from, const uint32_t *at, unsigned chosen)
+{
+    return _mm256_mask_i32gather_ps(v_set(1), from, _mm256_loadu_si256((const __m256i *)at), s_lanes(chosen), 4);
 }
 
 /* A sum in each lane, in float64. */
@@ -28,9 +41,7 @@ INLINE s_sums s_nothing(void)
 }
 INLINE void s_count(s_sums *sums, vec a, unsigned chosen)
 {
-    const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
-    const __m256i there = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int)chosen), bit), bit);
-    const vec b = _mm256_and_ps(a, _mm256_castsi256_ps(there));
+    const vec b = _mm256_and_ps(a, s_lanes(chosen));
     sums->low = _mm256_add_pd(sums->low, _mm256_cvtps_pd(_mm256_castps256_ps128(b)));
     sums->high = _mm256_add_pd(sums->high, _mm256_cvtps_pd(_mm256_extractf128_ps(b, 1)));
 }
@@ -38,17 +49,14 @@ INLINE double s_total(const s_sums *sums)
 {
     return d_total((vec8){sums->low, sums->high});
 }
-/* a times row, times factor of its column, in float64 */
-INLINE vec s_scaled(vec a, double row, const float *factor, const int32_t *columns)
+/* a times row times factor in float64 */
+INLINE vec s_scaled(vec a, double row, vec factor)
 {
     const __m256d rows = _mm256_set1_pd(row);
     __m256d low = _mm256_mul_pd(_mm256_cvtps_pd(_mm256_castps256_ps128(a)), rows);
     __m256d high = _mm256_mul_pd(_mm256_cvtps_pd(_mm256_extractf128_ps(a, 1)), rows);
-    if (factor) {
-        const vec f = _mm256_i32gather_ps(factor, _mm256_loadu_si256((const __m256i *)columns), 4);
-        low = _mm256_mul_pd(low, _mm256_cvtps_pd(_mm256_castps256_ps128(f)));
-        high = _mm256_mul_pd(high, _mm256_cvtps_pd(_mm256_extractf128_ps(f, 1)));
-    }
+    low = _mm256_mul_pd(low, _mm256_cvtps_pd(_mm256_castps256_ps128(factor)));
+    high = _mm256_mul_pd(high, _mm256_cvtps_pd(_mm256_extractf128_ps(factor, 1)));
     return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(low)), _mm256_cvtpd_ps(high), 1);
 }
 #include "select_cpu.inc"

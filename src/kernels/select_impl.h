@@ -3,8 +3,6 @@
 #define FERRY_KERNELS_SELECT_IMPL_H
 #include "kernels_impl.h"
 #include "select.h"
-#define STEP  FERRY_SELECT_STEP
-#define SPARE FERRY_SELECT_SPARE
 
 extern const ferry_selects ferry_selects_generic, ferry_selects_avx2, ferry_selects_avx512;
 #endif

@@ -32,24 +32,16 @@ FERRY_API ferry_prefix_end ferry_prefix(const float *v, int64_t n, double target
 FERRY_API ferry_prefix_end ferry_prefix_after(double sum, int64_t before, const float *v, int64_t n, double target,
                                               int64_t number, float *work);
 
-/** Selection for one thread: candidates of the rows of a panel, and what was kept of the last panel. */
+/** Selection for one thread: candidates of a row, and what was kept of the last panel. */
 typedef struct ferry_kept {
     const ferry_selects *selects;
     ferry_rule rule;
     int64_t units, columns; /* of whole rows */
     int64_t sampled;        /* units of a row that tell where it ends */
     float *sample;          /* [32 * sampled] */
-    int64_t room, most;     /* candidates that v and c hold, and the most that they may */
-    float *v;               /* [room] candidates, row after row */
-    int32_t *c;             /* [room] their columns, ascending in a row */
-    float *whole_v;         /* the same for a single row that is all candidates; NULL until there is one */
-    int32_t *whole_c;
-    float *work; /* candidates of a row around its end */
-    int64_t work_room;
-    int64_t first[FERRY_SOURCE_UNIT + 1]; /* where each row's candidates begin */
-    int64_t found[FERRY_SOURCE_UNIT];
-    float cut[FERRY_SOURCE_UNIT];  /* candidates are >= it */
-    float high[FERRY_SOURCE_UNIT]; /* the end is likely below it */
+    ferry_large large;      /* candidates of a row: */
+    float cut;              /* entries >= it */
+    float *work, *other;    /* as many */
     /* of the last panel: */
     int64_t count[FERRY_SOURCE_UNIT]; /* kept entries of each row */
     double sum[FERRY_SOURCE_UNIT];    /* of them */

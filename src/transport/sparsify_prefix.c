@@ -33,14 +33,14 @@ static void sort_descending(float *v, int64_t n)
     }
 }
 
-/* The end lies in v [n], of which `before` entries with sum `sum` are larger. */
-static ferry_prefix_end walk(float *v, int64_t n, double sum, int64_t before, double target, int64_t number)
+/* In v [n], of which `before` entries with sum `sum` are larger. sure: it ends there, whatever rounding says. */
+static ferry_prefix_end walk(float *v, int64_t n, double sum, int64_t before, double target, int64_t number, bool sure)
 {
     sort_descending(v, n);
     int64_t last = 0;
     for (sum += (double)v[0]; sum < target && before + last + 1 < number && last + 1 < n; sum += (double)v[last])
         last++;
-    ferry_prefix_end end = {true, v[last], 1, before + last + 1};
+    ferry_prefix_end end = {sure || sum >= target || before + last + 1 >= number, v[last], 1, before + last + 1};
     for (int64_t j = last; j > 0 && v[j - 1] == v[last]; j--) end.ties++;
     return end;
 }
@@ -99,7 +99,11 @@ ferry_prefix_end ferry_prefix_after(double sum, int64_t before, const float *v, 
 {
     const ferry_prefix_end all = {false, 0, 0, before + n};
     struct buckets buckets;
-    if (n == 0 || (number - before >= n && isinf(target))) return all;
+    if (n == 0 || (number - before > n && isinf(target))) return all;
+    if (n <= FEW) {
+        if (v != work) memcpy(work, v, (size_t)n * sizeof *work);
+        return walk(work, n, sum, before, target, number, false);
+    }
     for (;;) {
         uint32_t low, high;
         range(&low, &high, v, n);
@@ -117,7 +121,7 @@ ferry_prefix_end ferry_prefix_after(double sum, int64_t before, const float *v, 
         if (shift == 0) return walk_equal(value_of(low + (uint32_t)b), buckets.count[b], sum, before, target, number);
         n = gather(work, v, n, low, shift, (uint32_t)b);
         v = work;
-        if (n <= FEW) return walk(work, n, sum, before, target, number);
+        if (n <= FEW) return walk(work, n, sum, before, target, number, true);
     }
 }
 

@@ -3,11 +3,11 @@
  *   mass: sort the row in descending order; k = #(cumsum < value * total) + 1, at most max_k: keep the first k.
  *
  * Nothing is sorted. Every few units of a row are a sample of it: what its small entries sum to, and how many are
- * large, tells between which two entries the prefix ends, with room for the sample's error. One scan over the panel
- * collects the entries from the lower one on, the candidates; of these only the few below the upper one are looked into
- * (sparsify_prefix.c). A sample that led astray costs another scan of that row, from entries on that cannot be too
- * large: those below c = (1 - value) total / m sum to less than (1 - value) total. Equal entries are kept in ascending
- * order of columns. All of it depends on the row alone. */
+ * large, tells between which two entries the prefix ends, with room for the sample's error. One scan collects the
+ * entries from the lower one on, the candidates; of these only the few below the upper one are looked into
+ * (sparsify_prefix.c). A sample that led astray costs another scan, from an entry on that cannot be too large: those
+ * below c = (1 - value) total / m sum to less than (1 - value) total. Equal entries are kept in ascending order of
+ * columns. All of it depends on the row alone. */
 #include "mpi/memory.h"
 #include "sparsify_impl.h"
 #include <float.h>
@@ -17,13 +17,14 @@
 #define ROWS    FERRY_SOURCE_UNIT
 #define COLUMNS FERRY_TARGET_UNIT
 #define TILE    (ROWS * COLUMNS)
-#define SPARE   FERRY_SELECT_SPARE
-#define SHARE   8         /* one unit of so many is looked at, */
+#define SHARE   16        /* one unit of so many is looked at, */
 #define LEAST   16        /* but so many at least, */
 #define MOST    64        /* and at most */
 #define NEAR    (1 << 19) /* bits of entries that lie within 6 to 12 % */
 #define SIGMAS  3         /* of the number of large entries in a sample */
-#define PAGE    16        /* entries: rows of candidates begin at cache lines */
+#define FEW     50        /* one entry of so many */
+#define MANY    12
+#define HANDFUL 8 /* entries that are looked at one by one */
 
 float ferry_cut(double threshold)
 {
@@ -49,23 +50,13 @@ static float value_of(uint32_t bits)
 
 /* ---- room ---- */
 
-static int64_t whole_room(const ferry_kept *kept)
+static void choose_sample(ferry_kept *kept)
 {
-    return kept->units * COLUMNS + SPARE;
-}
-
-static void plan_room(ferry_kept *kept)
-{
-    const ferry_rule *rule = &kept->rule;
-    const int64_t all = kept->units * COLUMNS;
-    int64_t row = kept->units <= LEAST ? all : all / 2;
     kept->sampled = kept->units / SHARE;
     if (kept->sampled > MOST) kept->sampled = MOST;
     if (kept->sampled < LEAST) kept->sampled = LEAST;
     if (kept->sampled > kept->units) kept->sampled = kept->units;
-    kept->sampled += kept->sampled & 1; /* ferry_selects.below wants an even number; the last may be empty */
-    if (rule->mass && rule->max_k > 0 && rule->max_k < row / 8) row = 8 * rule->max_k + row / 64;
-    kept->most = ROWS * (row + SPARE + PAGE);
+    kept->sampled += kept->sampled & 1; /* the kernels want an even number; the last may be empty */
 }
 
 ferry_status ferry_kept_open(ferry_kept *out, const ferry_kernels *kernels, const ferry_rule *rule, int64_t columns)
@@ -75,8 +66,14 @@ ferry_status ferry_kept_open(ferry_kept *out, const ferry_kernels *kernels, cons
     out->rule = *rule;
     out->columns = columns;
     out->units = (columns + COLUMNS - 1) / COLUMNS;
-    plan_room(out);
+    choose_sample(out);
+    const int64_t room = out->units * COLUMNS + FERRY_SELECT_SPARE;
     FERRY_TRY(ferry_alloc(&out->sample, out->sampled * COLUMNS));
+    FERRY_TRY(ferry_alloc(&out->large.values, room));
+    FERRY_TRY(ferry_alloc(&out->large.columns, room));
+    FERRY_TRY(ferry_alloc(&out->large.factors, room));
+    FERRY_TRY(ferry_alloc(&out->work, room));
+    FERRY_TRY(ferry_alloc(&out->other, room));
     out->kept_room = 1024;
     FERRY_TRY(ferry_alloc(&out->values, out->kept_room));
     return ferry_alloc(&out->indices, out->kept_room);
@@ -85,11 +82,11 @@ ferry_status ferry_kept_open(ferry_kept *out, const ferry_kernels *kernels, cons
 void ferry_kept_close(ferry_kept *kept)
 {
     free(kept->sample);
-    free(kept->v);
-    free(kept->c);
-    free(kept->whole_v);
-    free(kept->whole_c);
+    free(kept->large.values);
+    free(kept->large.columns);
+    free(kept->large.factors);
     free(kept->work);
+    free(kept->other);
     free(kept->values);
     free(kept->indices);
     memset(kept, 0, sizeof *kept);
@@ -97,43 +94,14 @@ void ferry_kept_close(ferry_kept *kept)
 
 int64_t ferry_kept_bytes(const ferry_rule *rule, int64_t columns)
 {
-    ferry_kept kept = {.rule = *rule, .columns = columns, .units = (columns + COLUMNS - 1) / COLUMNS};
-    plan_room(&kept);
-    const int64_t pair = sizeof *kept.v + sizeof *kept.c;
+    const int64_t number = sizeof(float), pair = number + (int64_t)sizeof(int32_t);
     const int64_t most = rule->mass && rule->max_k > 0 && rule->max_k < columns ? rule->max_k : columns;
-    return (kept.most + whole_room(&kept) + 2 * ROWS * most) * pair + whole_room(&kept) * (int64_t)sizeof *kept.work;
-}
-
-static ferry_status room_for_candidates(ferry_kept *kept, int64_t need)
-{
-    if (need <= kept->room) return FERRY_OK;
-    const int64_t room = need > kept->room / 2 * 3 ? need : kept->room / 2 * 3;
-    free(kept->v);
-    free(kept->c);
-    kept->v = NULL;
-    kept->c = NULL;
-    kept->room = 0;
-    FERRY_TRY(ferry_alloc(&kept->v, room));
-    FERRY_TRY(ferry_alloc(&kept->c, room));
-    kept->room = room;
-    return FERRY_OK;
-}
-
-static ferry_status room_for_work(ferry_kept *kept, int64_t need)
-{
-    if (need + SPARE <= kept->work_room) return FERRY_OK;
-    const int64_t room = 2 * need + SPARE < whole_room(kept) ? 2 * need + SPARE : whole_room(kept);
-    free(kept->work);
-    kept->work = NULL;
-    kept->work_room = 0;
-    FERRY_TRY(ferry_alloc(&kept->work, room));
-    kept->work_room = room;
-    return FERRY_OK;
+    return columns * (pair + 3 * number) + 2 * ROWS * most * pair;
 }
 
 static ferry_status room_for_kept(ferry_kept *kept, int64_t more)
 {
-    const int64_t need = kept->total + more + SPARE;
+    const int64_t need = kept->total + more + FERRY_SELECT_SPARE;
     if (need <= kept->kept_room) return FERRY_OK;
     const int64_t room = need > 2 * kept->kept_room ? need : 2 * kept->kept_room;
     FERRY_TRY(ferry_grow(&kept->values, kept->total, room));
@@ -156,11 +124,9 @@ static float mass_cut(const ferry_kept *kept, double total)
 /* What the sample of a row is asked. */
 struct sample {
     const ferry_kept *kept;
-    double share;              /* entries of the row for one of the sample */
-    double least, most;        /* small entries of the sample may sum to so much below its end, and do above it */
-    double few, enough;        /* large ones: at most so many above its end, at least below it */
-    double sum, large;         /* the answer: of entries below, number of the others */
-    bool not_above, not_below; /* the row ends at or above the entry asked about, at or below it */
+    double share;       /* entries of the row for one of the sample */
+    double least, most; /* small entries of the sample may sum to so much below its end, and do above it */
+    double few, enough; /* large ones: at most so many above its end, at least below it */
 };
 
 static void take_sample(ferry_kept *kept, const float *plan, int i)
@@ -191,154 +157,168 @@ static struct sample sample_of(const ferry_kept *kept, double total)
     return s;
 }
 
-/* The sum of sampled entries below `at` is off by its deviation, at most sqrt(at * sum), and may miss large ones. */
-static void ask(struct sample *s, float at)
+/* The row ends at `at` or above it. Mass: the sum of sampled entries below is off by its deviation, at most
+ * sqrt(at * sum), and may miss large ones. */
+static bool not_below(const struct sample *s, float at)
 {
-    int64_t count;
-    s->kept->selects->below(&s->sum, &count, s->kept->sample, s->kept->sampled, at);
-    s->large = (double)(s->kept->sampled * COLUMNS - count);
-    const double off = 2 * sqrt((double)at * s->sum);
-    s->not_above = s->large >= s->enough || s->sum + off + 2 * (double)at <= s->least;
-    s->not_below = s->large <= s->few && s->sum - off >= s->most;
+    const ferry_kept *kept = s->kept;
+    if (isfinite(s->enough) && (double)kept->selects->reaching(kept->sample, kept->sampled, at) >= s->enough)
+        return true;
+    if (!(s->least > 0)) return false;
+    const double sum = kept->selects->below(kept->sample, kept->sampled, at);
+    return sum + 2 * sqrt((double)at * sum) + 2 * (double)at <= s->least;
 }
 
-/* cut and high of row i; returns how many candidates it will have, about. */
-static double find_bounds(ferry_kept *kept, const float *plan, int i, double total)
+/* The row ends at `at` or below it. */
+static bool not_above(const struct sample *s, float at)
 {
-    struct sample s = sample_of(kept, total);
-    uint32_t low = bits_of(mass_cut(kept, total)), high = bits_of((float)total) + 1, verified = bits_of(INFINITY);
-    double large = -1;
-    take_sample(kept, plan, i);
-    for (uint32_t most = high; kept->rule.mass && most > low + NEAR;) {
-        const uint32_t middle = low + (most - low) / 2;
-        ask(&s, value_of(middle));
-        if (s.not_above) {
-            low = middle;
-            large = s.large;
-        } else {
-            most = middle;
-        }
-        if (s.not_below && middle < verified) verified = middle;
-    }
-    for (uint32_t least = low, most = verified < high ? verified : high; kept->rule.mass && most > least + NEAR;) {
-        const uint32_t middle = least + (most - least) / 2;
-        ask(&s, value_of(middle));
-        if (s.not_below)
-            most = verified = middle;
-        else
-            least = middle;
-    }
-    kept->cut[i] = value_of(low);
-    kept->high[i] = value_of(verified);
-    if (large < 0) {
-        ask(&s, kept->cut[i]);
-        large = s.large;
-    }
-    return s.share * (1.25 * large + 4 * sqrt(large) + 4);
+    const ferry_kept *kept = s->kept;
+    if (isfinite(s->few) && (double)kept->selects->reaching(kept->sample, kept->sampled, at) > s->few) return false;
+    if (!(s->most > 0)) return true;
+    const double sum = kept->selects->below(kept->sample, kept->sampled, at);
+    return sum - 2 * sqrt((double)at * sum) >= s->most;
 }
 
-/* ---- candidates ---- */
-
-/* Local. Bounds and places of every row; one without room is done alone. */
-static ferry_status prepare(ferry_kept *kept, const float *plan, int rows, const double *sums)
-{
-    const int64_t all = kept->units * COLUMNS;
-    int64_t end = 0;
-    for (int i = 0; i < rows; i++) {
-        double want = 0;
-        kept->first[i] = end;
-        kept->cut[i] = kept->high[i] = INFINITY;
-        if (sums[i] > 0) want = find_bounds(kept, plan, i, sums[i]);
-        const int64_t room = (want < (double)all ? (int64_t)want : all) + SPARE + PAGE - 1;
-        end += room / PAGE * PAGE;
-        if (end > kept->most) end = kept->first[i];
-    }
-    kept->first[rows] = end;
-    return room_for_candidates(kept, end);
-}
-
-/* The candidates of one row. */
-struct row {
-    const float *v;
-    const int32_t *c;
-    int64_t n;
-    float cut;
+/* Where a row ends: at `cut` or above it, below `high` or at it. Only likely. */
+struct bounds {
+    float cut, high;
+    ferry_share share; /* entries from cut on */
 };
 
-static ferry_status collect_whole(struct row *row, ferry_kept *kept, const float *plan, int i, float cut)
+static struct bounds find_bounds(ferry_kept *kept, const float *plan, int i, double total)
 {
-    const int64_t room[2] = {0, whole_room(kept)};
-    if (!kept->whole_v) FERRY_TRY(ferry_alloc(&kept->whole_v, room[1]));
-    if (!kept->whole_c) FERRY_TRY(ferry_alloc(&kept->whole_c, room[1]));
-    *row = (struct row){kept->whole_v, kept->whole_c, 0, cut};
-    const ferry_collection into = {&cut, room, kept->whole_v, kept->whole_c, &row->n};
-    kept->selects->collect(&into, plan, i, 1, kept->units);
-    return FERRY_OK;
+    const struct sample s = sample_of(kept, total);
+    const uint32_t most = bits_of((float)total) + 1;
+    uint32_t low = bits_of(mass_cut(kept, total)), high = most;
+    take_sample(kept, plan, i);
+    for (uint32_t end = most; kept->rule.mass && end > low + NEAR;) {
+        const uint32_t middle = low + (end - low) / 2;
+        if (not_below(&s, value_of(middle)))
+            low = middle;
+        else
+            end = middle;
+    }
+    for (uint32_t step = 2 * NEAR; kept->rule.mass; step *= 2) {
+        high = step < most - low ? low + step : most;
+        if (high == most || not_above(&s, value_of(high))) break;
+    }
+    const float cut = value_of(low);
+    const int64_t large = kept->selects->reaching(kept->sample, kept->sampled, cut);
+    const int64_t all = kept->sampled * COLUMNS;
+    const ferry_share share = large * FEW < all ? FERRY_FEW : large * MANY < all ? FERRY_SOME : FERRY_MANY;
+    return (struct bounds){cut, high < most ? value_of(high) : INFINITY, share};
 }
 
-/* Local. Where the prefix ends among the candidates; below `high`, if they do not suffice from there on. */
-static ferry_status find_end(ferry_prefix_end *end, ferry_kept *kept, const struct row *row, float high, double total)
+/* ---- one row ---- */
+
+static void collect(ferry_kept *kept, const float *plan, int i, float cut, ferry_share share)
+{
+    kept->cut = cut;
+    kept->selects->above(&kept->large, plan, i, kept->units, cut, share);
+}
+
+/* Candidates among which the end lies; `before` others with sum `sum` are larger. */
+struct part {
+    float *v, *room; /* [n]; as many */
+    int64_t n, before;
+    double sum;
+    uint32_t low, high; /* bits: entries from low on, below high */
+    bool ends;          /* the larger ones and they suffice */
+};
+
+/* Do the entries from the middle on suffice? Those are left then, otherwise the others. */
+static void halve(struct part *part, const ferry_selects *selects, double target, int64_t number)
+{
+    const uint32_t middle = part->low + (part->high - part->low) / 2;
+    double sum;
+    float *large = part->room;
+    const int64_t rest = selects->split(part->v, large, &sum, part->v, part->n, value_of(middle));
+    const int64_t count = part->n - rest;
+    if (part->before + count < number && part->sum + sum < target) {
+        part->n = rest;
+        part->before += count;
+        part->sum += sum;
+        part->high = middle;
+    } else {
+        part->room = part->v;
+        part->v = large;
+        part->n = count;
+        part->low = middle;
+        part->ends = true;
+    }
+}
+
+/* The smallest entry, and all that are equal to it. */
+static ferry_prefix_end end_of_all(const struct part *part)
+{
+    ferry_prefix_end end = {true, part->v[0], 0, part->before + part->n};
+    for (int64_t k = 0; k < part->n; k++)
+        if (part->v[k] < end.at) end.at = part->v[k];
+    for (int64_t k = 0; k < part->n; k++) end.ties += part->v[k] == end.at;
+    return end;
+}
+
+/* Among the candidates; below `high`, if they do not suffice from there on. */
+static ferry_prefix_end find_end(ferry_kept *kept, float high, double target, int64_t number)
+{
+    struct part part = {.v = kept->work, .room = kept->other, .low = bits_of(kept->cut), .high = bits_of(high)};
+    if (isfinite(high)) {
+        part.n = kept->selects->split(part.v, NULL, &part.sum, kept->large.values, kept->large.count, high);
+        part.before = kept->large.count - part.n;
+    }
+    if (!isfinite(high) || part.before >= number || part.sum >= target)
+        return ferry_prefix(kept->large.values, kept->large.count, target, number, kept->work);
+    while (part.n > HANDFUL && part.high - part.low > 1) halve(&part, kept->selects, target, number);
+    const ferry_prefix_end end = ferry_prefix_after(part.sum, part.before, part.v, part.n, target, number, part.room);
+    return !end.found && part.ends && part.n > 0 ? end_of_all(&part) : end;
+}
+
+/* Candidates of row i, until its end is among them or they are all of it. */
+static ferry_prefix_end find_row_end(ferry_kept *kept, const float *plan, int i, double total)
 {
     const double target = kept->rule.value >= 1 ? INFINITY : kept->rule.value * total;
     const int64_t number = kept->rule.max_k > 0 ? kept->rule.max_k : INT64_MAX;
-    FERRY_TRY(room_for_work(kept, row->n));
-    if (isfinite(high)) {
-        double above;
-        const int64_t rest = kept->selects->split(kept->work, &above, row->v, row->n, high);
-        if (row->n - rest < number && above < target) {
-            *end = ferry_prefix_after(above, row->n - rest, kept->work, rest, target, number, kept->work);
-            return FERRY_OK;
-        }
-    }
-    *end = ferry_prefix(row->v, row->n, target, number, kept->work);
-    return FERRY_OK;
-}
-
-/* Local. Until the prefix ends among the candidates, or they are all of the row. */
-static ferry_status find_row_end(ferry_prefix_end *end, struct row *row, ferry_kept *kept, const float *plan, int i,
-                                 double total)
-{
-    const int64_t number = kept->rule.max_k > 0 ? kept->rule.max_k : INT64_MAX;
+    const struct bounds bounds = find_bounds(kept, plan, i, total);
     const float bound = mass_cut(kept, total);
-    FERRY_TRY(find_end(end, kept, row, kept->high[i], total));
-    while (!end->found && row->n < number && row->cut > FLT_TRUE_MIN) {
-        FERRY_TRY(collect_whole(row, kept, plan, i, row->cut > bound ? bound : FLT_TRUE_MIN));
-        FERRY_TRY(find_end(end, kept, row, INFINITY, total));
+    collect(kept, plan, i, bounds.cut, bounds.share);
+    if (!kept->rule.mass) return (ferry_prefix_end){.found = false};
+    ferry_prefix_end end = find_end(kept, bounds.high, target, number);
+    while (!end.found && kept->large.count < number && kept->cut > FLT_TRUE_MIN) {
+        collect(kept, plan, i, kept->cut > bound ? bound : FLT_TRUE_MIN, FERRY_SOME);
+        end = find_end(kept, INFINITY, target, number);
     }
-    return FERRY_OK;
+    return end;
 }
-
-/* ---- what is kept ---- */
 
 /* Not all of the entries equal to the last one: those in the first columns. */
-static int64_t keep_ties(float *values, int32_t *indices, double *sum, const struct row *row, ferry_prefix_end end,
-                         double factor, const float *column)
+static int64_t keep_ties(const ferry_kept *kept, double *sum, ferry_prefix_end end, double row)
 {
+    const ferry_large *large = &kept->large;
+    float *values = kept->values + kept->total;
+    int32_t *indices = kept->indices + kept->total;
     int64_t n = 0;
     *sum = 0;
-    for (int64_t k = 0; k < row->n; k++) {
-        if (!(row->v[k] > end.at || (row->v[k] == end.at && end.ties-- > 0))) continue;
-        values[n] = (float)((double)row->v[k] * factor * (column ? (double)column[row->c[k]] : 1));
-        indices[n] = row->c[k];
+    for (int64_t k = 0; k < kept->large.count; k++) {
+        const float v = large->values[k];
+        if (!(v > end.at || (v == end.at && end.ties-- > 0))) continue;
+        values[n] = ferry_large_scaled(large, k, row);
+        indices[n] = large->columns[k];
         *sum += (double)values[n++];
     }
     return n;
 }
 
 /* Local. Row i of the panel: its kept entries behind those of the rows before. */
-static ferry_status finish(ferry_kept *kept, const float *plan, int i, double total, double factor, const float *column)
+static ferry_status select_row(ferry_kept *kept, const float *plan, int i, double total, double row)
 {
-    struct row row = {kept->v + kept->first[i], kept->c + kept->first[i], kept->found[i], kept->cut[i]};
-    ferry_prefix_end end = {.found = false};
-    if (row.n < 0) FERRY_TRY(collect_whole(&row, kept, plan, i, kept->cut[i]));
-    if (kept->rule.mass && row.n > 0) FERRY_TRY(find_row_end(&end, &row, kept, plan, i, total));
-    FERRY_TRY(room_for_kept(kept, row.n));
-    float *values = kept->values + kept->total;
-    int32_t *indices = kept->indices + kept->total;
-    kept->count[i] = kept->selects->keep(values, indices, &kept->sum[i], row.v, row.c, row.n,
-                                         end.found ? end.at : row.cut, factor, column);
-    if (end.found && kept->count[i] > end.kept)
-        kept->count[i] = keep_ties(values, indices, &kept->sum[i], &row, end, factor, column);
+    kept->count[i] = 0;
+    kept->sum[i] = 0;
+    if (!(total > 0)) return FERRY_OK;
+    const ferry_prefix_end end = find_row_end(kept, plan, i, total);
+    FERRY_TRY(room_for_kept(kept, kept->large.count));
+    kept->count[i] = kept->selects->keep(kept->values + kept->total, kept->indices + kept->total, &kept->sum[i],
+                                         &kept->large, end.found ? end.at : kept->cut, row);
+    if (end.found && kept->count[i] > end.kept) kept->count[i] = keep_ties(kept, &kept->sum[i], end, row);
     kept->total += kept->count[i];
     return FERRY_OK;
 }
@@ -347,9 +327,7 @@ ferry_status ferry_kept_select(ferry_kept *kept, const float *plan, int rows, co
                                const float *column)
 {
     kept->total = 0;
-    FERRY_TRY(prepare(kept, plan, rows, sums));
-    const ferry_collection into = {kept->cut, kept->first, kept->v, kept->c, kept->found};
-    kept->selects->collect(&into, plan, 0, rows, kept->units);
-    for (int i = 0; i < rows; i++) FERRY_TRY(finish(kept, plan, i, sums[i], row ? row[i] : 1, column));
+    kept->large.factor = column;
+    for (int i = 0; i < rows; i++) FERRY_TRY(select_row(kept, plan, i, sums[i], row ? row[i] : 1));
     return FERRY_OK;
 }
