@@ -365,6 +365,38 @@ static void layouts(problem *p)
     free_answer(&reference);
 }
 
+/* Columns that the plan has all but left: the store holds them by what they lost; and where they are many there is
+ * none.
+ */
+static void left_columns(problem *p)
+{
+    job k;
+    answer plain, stored;
+    begin(p, 4);
+    for (int64_t j = 50; j < p->m; j += 200) p->g[j] -= 30 * p->epsilon;
+    CHECK(open_job(&k, &alone, 1, 1, p) == FERRY_OK);
+    CHECK(ferry_store_fill(k.store, &k.s) == FERRY_OK);
+    take(&plain, &k, p);
+    CHECK(plain.usable && plain.c[50] > 0 && plain.c[50] < 1e-11 * p->b[50]);
+    CHECK(ferry_store_iterate(k.store, &k.s) == FERRY_OK);
+    take(&stored, &k, p);
+    CHECK(difference(stored.c, plain.c, p->m) < 1e-6);
+    free_answer(&plain);
+    free_answer(&stored);
+    for (int64_t j = 50; j < p->m; j += 200) k.s.g[j] += 2 * p->epsilon;
+    CHECK(ferry_store_iterate(k.store, &k.s) == FERRY_OK);
+    take(&stored, &k, p);
+    CHECK(ferry_sinkhorn_iterate(&k.s) == FERRY_OK);
+    take(&plain, &k, p);
+    CHECK(difference(stored.c, plain.c, p->m) < 1e-3);
+    free_answer(&plain);
+    free_answer(&stored);
+    for (int64_t j = 0; j < p->m; j++) k.s.g[j] -= j % 10 ? 0 : 30 * p->epsilon;
+    CHECK(ferry_store_fill(k.store, &k.s) == FERRY_OK);
+    CHECK(!ferry_store_usable(k.store));
+    close_job(&k);
+}
+
 /* Too little room on one rank: no rank has a store, and the answer of the fill stays that of the dense pass. */
 static void little_room(problem *p)
 {
@@ -534,6 +566,7 @@ int main(int argc, char **argv)
         conversions();
         tables(&smooth, 0.99, 1.01, "smooth");
         tables(&sharp, 0.02, 0.4, "sharp");
+        left_columns(&sharp);
         tables(&mixed, 0.5, 1.01, "mixed");
         smooth.tau_a = 0.9;
         smooth.tau_b = 0.95;

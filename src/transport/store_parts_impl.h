@@ -41,8 +41,10 @@ struct ferry_store {
     float cut;
     double *f, *r, *rho;   /* [rows] at the dense pass, and its correction */
     double *g, *c, *gamma; /* [columns] */
+    double *rest;          /* [columns] what those lost that have no gamma */
     /* of a pass */
     float *w, *group_w;     /* [columns] w_j; the same with gamma_j */
+    double *rest_now;       /* [columns] rest_j w_j */
     double *factor;         /* [columns] from sums of q_i r_i 2^k D_ij to column sums */
     double *sums;           /* [rows] over all columns, where the grid has several */
     ferry_forest *forest;   /* [rows] over target blocks, likewise */

@@ -6,6 +6,9 @@
  *   f_i = tau_a (eps log a_i - eps log(row sum) + f0_i),   q_i = exp((f_i - f0_i) / eps)
  *   c_j = gamma_j w_j / (t 2^k) sum_i q_i r0_i 2^k D_ij,   gamma_j: what makes c_j = c0_j at w = q = 1
  *
+ * A column whose sum is so small that most of it was not kept (b_j many times c_j) has gamma_j = 1 instead, and what it
+ * lost is added, times w_j.
+ *
  * Threads take whole canonical source blocks, and 12 rows of a panel at once: their tiles come from memory for the row
  * sums and are in the second cache for the column sums, during which half of the next 12 rows' come. Several grid
  * columns: all row sums first, one reduction, then the column sums; the same bits.
@@ -22,8 +25,9 @@
 #define COLUMNS   FERRY_TARGET_UNIT
 #define PART      FERRY_HALF_ROWS
 #define TILE      FERRY_HALF_TILE
-#define FAR       80 /* nats that w_j may be away from 1: rows' sums stay in float */
-#define MOST_RUNS 4  /* of a panel, by column sums */
+#define FAR       80     /* nats that w_j may be away from 1: rows' sums stay in float */
+#define MOST_LOST 0x1p-6 /* mass of columns that lost most of their sum */
+#define MOST_RUNS 4      /* of a panel, by column sums */
 
 typedef struct ferry_store_pass pass;
 
@@ -340,15 +344,19 @@ static ferry_status run_pass(double *out, pass *p)
 ferry_status ferry_store_calibrate(ferry_store *store, ferry_sinkhorn *s, bool *lost)
 {
     pass p = {.store = store, .s = s, .calibrating = true};
+    double lost_mass;
     for (int64_t j = 0; j < s->columns; j++) store->w[j] = 1;
     FERRY_TRY(run_pass(store->gamma, &p));
     for (int64_t j = 0; j < s->columns; j++) {
         const double kept = store->gamma[j] / (store->targets * store->times), whole = store->c[j];
         const bool counts = j < s->targets && whole > 0 && whole < INFINITY;
-        store->gamma[j] = counts ? whole / kept : 1;
-        if (counts && !(kept >= whole / 2 && kept < INFINITY)) p.lost = 1;
+        const bool here = counts && kept >= whole / 2 && kept < INFINITY;
+        store->gamma[j] = here ? whole / kept : 1;
+        store->rest[j] = counts && !here ? whole - kept : 0;
+        if (j < s->targets) s->work[j] = counts && !here ? s->b[j] : 0;
     }
-    *lost = ferry_max(s->grid->world, p.lost) != 0;
+    FERRY_TRY(ferry_sinkhorn_target_sum(&lost_mass, s, s->work));
+    *lost = ferry_max(s->grid->world, p.lost) != 0 || !(lost_mass <= MOST_LOST * s->mass_b);
     return FERRY_OK;
 }
 
@@ -363,7 +371,9 @@ static void begin_pass(ferry_store *store, const ferry_sinkhorn *s)
         const double w = exp(near);
         store->w[j] = empty ? 0 : (float)w;
         store->group_w[j] = (float)(store->gamma[j] * (double)store->w[j]);
-        store->factor[j] = empty ? 0 : store->gamma[j] * (near == move ? w : exp(move)) * scale;
+        const double whole = near == move ? w : exp(move);
+        store->factor[j] = empty ? 0 : store->gamma[j] * whole * scale;
+        store->rest_now[j] = store->rest[j] > 0 ? store->rest[j] * whole : 0;
     }
     if (!s->aggregate) return;
     for (int64_t u = 0; u < store->units; u++) {
@@ -383,6 +393,6 @@ ferry_status ferry_store_iterate(ferry_store *store, ferry_sinkhorn *s)
     if (store->again) return ferry_store_iterate_again(store, s);
     begin_pass(store, s);
     FERRY_TRY(run_pass(s->c, &p));
-    for (int64_t j = 0; j < s->columns; j++) s->c[j] *= store->factor[j];
+    for (int64_t j = 0; j < s->columns; j++) s->c[j] = store->factor[j] * s->c[j] + store->rest_now[j];
     return FERRY_OK;
 }
