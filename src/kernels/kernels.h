@@ -9,6 +9,7 @@
  * additions), so answers do not depend on the layout. */
 #ifndef FERRY_KERNELS_H
 #define FERRY_KERNELS_H
+#include "mpi/shard.h"
 #include "mpi/world.h"
 #include <stdbool.h>
 FERRY_BEGIN
@@ -39,6 +40,20 @@ typedef struct ferry_tile {
     double *scores; /* `plan` and `plans`: [24] += sum_j P_ij s_ij, exponents below -10^4 as that; NULL: not wanted */
 } ferry_tile;
 
+/** Where column sums leave the mass between groups of rows and groups of columns, as whole numbers: the order in which
+ *  they are added does not count. Pointers borrowed. */
+typedef struct ferry_masses {
+    int segments;                    /* of the panel's rows, each of one group: */
+    int end[FERRY_SOURCE_UNIT];      /* past its last row; 24 in the end */
+    int64_t *row[FERRY_SOURCE_UNIT]; /* the masses of its group, by column group */
+    double per_mass;                 /* whole numbers per mass; at most 2^51 a unit */
+    const int64_t *run;              /* [runs + 1] first unit of each run of columns, from column 0 on */
+    const int32_t *part;             /* [runs + 1] first part of each run; of one with several, which is one unit, */
+    const float *mask;               /* [parts][32] 1 in the lanes of each part, 0 elsewhere */
+    const int32_t *group;            /* [parts] */
+    int runs;
+} ferry_masses;
+
 typedef struct ferry_kernels {
     const char *name; /* "generic", "avx2", "avx512" */
     int level;        /* 0, 1, 2: higher is faster */
@@ -62,8 +77,11 @@ typedef struct ferry_kernels {
     /* c [units * 32] += sum over the 24 rows of q_i plan_ij: float32 over the rows in order, then one float64 addition
      */
     void (*column_sums)(double *c, const float *plan, const float *q, int64_t units);
-    /* sums [24] = row sums over the lanes of one unit where mask [32] is 1 (0 elsewhere) */
-    void (*part_sums)(double *sums, const float *plan, const float *mask);
+    /* `column_sums` of units first ... first + units - 1, c and plan beginning with the first, c the same bits; c NULL:
+       not wanted. The mass of each segment of rows in each part of each unit is added up in float32, the lanes in
+       float64, and joins `into`. */
+    void (*column_masses)(double *c, const float *plan, const float *q, int64_t first, int64_t units,
+                          const ferry_masses *into);
     /* max [24] = largest exponent of each row over these units (-inf where there is none) */
     void (*row_max)(float *max, const float *s, int64_t units);
     /* running log-sum-exp of columns: (m, t) means t * 2^m, m integral; the 24 rows of s join it. Start: m = -inf, t =

@@ -208,12 +208,28 @@ static void column_sums(double *c, const float *plan, const float *q, int64_t un
     }
 }
 
-static void part_sums(double *sums, const float *plan, const float *mask)
+/* rows from ... to - 1 of a unit in the run's parts */
+static void masses_of(const ferry_masses *into, int segment, int run, const float *plan, const float *q, int from)
 {
-    for (int i = 0; i < ROWS; i++) {
-        float sum = 0;
-        for (int j = 0; j < COLUMNS; j++) sum += mask[j] * plan[i * COLUMNS + j];
-        sums[i] = (double)sum;
+    float sum[COLUMNS] = {0};
+    const int32_t *part = into->part + run;
+    for (int i = from; i < into->end[segment]; i++)
+        for (int j = 0; j < COLUMNS; j++) sum[j] += q[i] * plan[i * COLUMNS + j];
+    for (int32_t p = part[0]; p < part[1]; p++) {
+        double mass = 0;
+        for (int j = 0; j < COLUMNS; j++)
+            if (part[1] - part[0] == 1 || into->mask[(int64_t)p * COLUMNS + j] > 0) mass += (double)sum[j];
+        into->row[segment][into->group[p]] += whole_of(mass, into->per_mass);
+    }
+}
+static void column_masses(double *c, const float *plan, const float *q, int64_t first, int64_t units,
+                          const ferry_masses *into)
+{
+    int run = run_of(into, first);
+    if (c) column_sums(c, plan, q, units);
+    for (int64_t u = 0; u < units; u++, plan += TILE) {
+        while (into->run[run + 1] <= first + u) run++;
+        for (int s = 0; s < into->segments; s++) masses_of(into, s, run, plan, q, s ? into->end[s - 1] : 0);
     }
 }
 static void row_max(float *max, const float *s, int64_t units)
@@ -285,7 +301,7 @@ const ferry_kernels ferry_kernels_generic = {
     .plans = plans,
     .exponentials = exponentials,
     .column_sums = column_sums,
-    .part_sums = part_sums,
+    .column_masses = column_masses,
     .row_max = row_max,
     .column_lse = column_lse,
     .row_above = row_above,

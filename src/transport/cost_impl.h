@@ -85,11 +85,12 @@ typedef struct ferry_panel {
     float *f;                   /* [units][24][32] */
     double *d;                  /* the same for --precision double */
     double *block_sums;         /* [blocks][24] row sums per canonical target block */
-    double *run_sums;           /* [runs][24] the same per run, or NULL */
     const ferry_pieces *pieces; /* what was evaluated (the rest is of another time), borrowed; NULL: all */
-    double *block_scores;       /* [blocks][24] sum_j P_ij log2 P_ij per canonical target block, */
-    bool scored;                /* if they are wanted of whole evaluations (exponents as in the tiles) */
-    float *x;                   /* [24 * dim] the rows with epsilon and scale folded in */
+    const ferry_masses
+        *masses;          /* where column sums leave masses too, borrowed; NULL, as after an evaluation: nowhere */
+    double *block_scores; /* [blocks][24] sum_j P_ij log2 P_ij per canonical target block, */
+    bool scored;          /* if they are wanted of whole evaluations (exponents as in the tiles) */
+    float *x;             /* [24 * dim] the rows with epsilon and scale folded in */
     float alpha[FERRY_SOURCE_UNIT], x2[FERRY_SOURCE_UNIT];
     double alpha_d[FERRY_SOURCE_UNIT];
     double residual[FERRY_SOURCE_UNIT]; /* what rounding took from alpha: log2 P_ij gains it (not in block_sums) */
@@ -102,8 +103,8 @@ FERRY_API int64_t ferry_panel_bytes(const ferry_cost_options *options, int dim, 
  *  f: [24] potentials of these rows, -inf for none (row of zeros; rows past the end too). */
 FERRY_API void ferry_panel_plan(ferry_panel *panel, const ferry_source *source, int64_t index, const double *f,
                                 const ferry_target *target);
-/** Local. The same of those pieces alone, float only: the others do not count in block_sums, run_sums and the column
- *  sums. Row sums are multiplied by scale [24]. */
+/** Local. The same of those pieces alone, float only: the others do not count in block_sums and the column sums. Row
+ * sums are multiplied by scale [24]. */
 FERRY_API void ferry_panel_plan_pieces(ferry_panel *panel, const ferry_source *source, int64_t index, const double *f,
                                        const ferry_target *target, const ferry_pieces *pieces, const double *scale);
 /** Local. Exponents log2 P_ij into the panel instead of the plan. */
@@ -130,10 +131,8 @@ FERRY_API void ferry_panel_row_sums(double *sums, const ferry_panel *panel);
  *  panel is overwritten by exponents. Moving f_i down by epsilon log(2) max_i makes row sums that cannot underflow. */
 FERRY_API void ferry_panel_row_max(double *max, ferry_panel *panel, const ferry_source *source, int64_t index,
                                    const double *f, const ferry_target *target);
-/** Local. c [columns] += sum_i q_i P_ij, q [24]. */
+/** Local. c [columns] += sum_i q_i P_ij, q [24]; c NULL: the masses alone. */
 FERRY_API void ferry_panel_columns(double *c, const ferry_panel *panel, const double *q);
-/** Local. Row sums [24] of the plan over the lanes of one unit where mask [32] is 1 (0 elsewhere). */
-FERRY_API void ferry_panel_part_sums(double *sums, const ferry_panel *panel, int64_t unit, const float *mask);
 /** Local. The same for units first ... first + units - 1 only (c still begins at column 0). */
 FERRY_API void ferry_panel_columns_part(double *c, const ferry_panel *panel, const double *q, int64_t first,
                                         int64_t units);

@@ -9,7 +9,7 @@
  * multiply-adds do. Panels that are evaluated together share them; but their own entries, 12 bytes a pair from the
  * evaluation to the column sums, stay in no cache then. So many do it for wide cells, two for narrow ones, and one
  * where y stays in a cache. */
-#include "cost_impl.h"
+#include "groups_impl.h"
 #include <math.h>
 #include <string.h>
 
@@ -66,23 +66,20 @@ ferry_status ferry_panel_open(ferry_panel *panel, const ferry_cost *cost)
     FERRY_AUTO double *d = NULL;
     FERRY_AUTO double *block_sums = NULL;
     FERRY_AUTO double *block_scores = NULL;
-    FERRY_AUTO double *run_sums = NULL;
     if (cost->options.precision == FERRY_DOUBLE)
         FERRY_TRY(ferry_alloc(&d, cost->units * TILE));
     else
         FERRY_TRY(ferry_alloc(&f, cost->units * TILE));
     FERRY_TRY(ferry_alloc(&block_sums, (int64_t)cost->blocks * ROWS));
     FERRY_TRY(ferry_alloc(&block_scores, (int64_t)cost->blocks * ROWS));
-    if (cost->runs) FERRY_TRY(ferry_alloc(&run_sums, (int64_t)cost->runs * ROWS));
     FERRY_TRY(ferry_alloc(&panel->x, (int64_t)ROWS * cost->dim));
     panel->f = f;
     panel->d = d;
     panel->block_sums = block_sums;
     panel->block_scores = block_scores;
-    panel->run_sums = run_sums;
     f = NULL;
     d = NULL;
-    block_sums = block_scores = run_sums = NULL;
+    block_sums = block_scores = NULL;
     return FERRY_OK;
 }
 void ferry_panel_close(ferry_panel *panel)
@@ -91,7 +88,6 @@ void ferry_panel_close(ferry_panel *panel)
     free(panel->d);
     free(panel->block_sums);
     free(panel->block_scores);
-    free(panel->run_sums);
     free(panel->x);
     memset(panel, 0, sizeof *panel);
 }
@@ -282,6 +278,7 @@ static void begin_panels(ferry_tile *tile, const ferry_panel_rows *rows, int cou
 {
     for (int g = 0; g < count; g++) {
         rows[g].panel->pieces = NULL;
+        rows[g].panel->masses = NULL;
         if (rows[g].panel->scored)
             memset(rows[g].panel->block_scores, 0, (size_t)rows[g].panel->blocks * ROWS * sizeof(double));
         if (rows[g].panel->d)
@@ -311,15 +308,17 @@ void ferry_panel_scores(ferry_panel *panel, const ferry_source *source, int64_t 
     ferry_panels_scores(&(ferry_panel_rows){panel, index, f}, 1, source, target);
 }
 
-/* Units first ... end - 1, of block b, become plan, sums [count][24] with it; where double, from exponents. */
-static void plan_part(double *const *sums, const ferry_panel_rows *rows, int count, ferry_tile *tile,
-                      const ferry_target *target, int b, int64_t first, int64_t end)
+/* Units of block b become plan; where double, from exponents. */
+static void plan_block(const ferry_panel_rows *rows, int count, ferry_tile *tile, const ferry_target *target, int b)
 {
     const ferry_cost *cost = rows[0].panel->cost;
+    const int64_t first = rows[0].panel->unit[b], end = rows[0].panel->unit[b + 1];
+    double *sums[FERRY_PANELS_AT_ONCE];
     float *plan[FERRY_PANELS_AT_ONCE];
     for (int g = 0; g < count; g++) {
         ferry_panel *panel = rows[g].panel;
         double *scores = panel->scored ? panel->block_scores + (int64_t)b * ROWS : NULL;
+        sums[g] = panel->block_sums + (int64_t)b * ROWS;
         if (panel->d) {
             plan_double(sums[g], scores, panel, first, end);
             continue;
@@ -330,38 +329,12 @@ static void plan_part(double *const *sums, const ferry_panel_rows *rows, int cou
     }
     if (rows[0].panel->f) cost->options.kernels->plans(plan, sums, tile, count);
 }
-static void plan_block(const ferry_panel_rows *rows, int count, ferry_tile *tile, const ferry_target *target, int b)
-{
-    double *sums[FERRY_PANELS_AT_ONCE];
-    const int64_t *unit = rows[0].panel->unit;
-    for (int g = 0; g < count; g++) sums[g] = rows[g].panel->block_sums + (int64_t)b * ROWS;
-    plan_part(sums, rows, count, tile, target, b, unit[b], unit[b + 1]);
-}
-static void plan_run(const ferry_panel_rows *rows, int count, ferry_tile *tile, const ferry_target *target, int b,
-                     int r)
-{
-    double *part[FERRY_PANELS_AT_ONCE];
-    const int64_t *run = rows[0].panel->cost->run;
-    for (int g = 0; g < count; g++) part[g] = rows[g].panel->run_sums + (int64_t)r * ROWS;
-    plan_part(part, rows, count, tile, target, b, run[r], run[r + 1]);
-    for (int g = 0; g < count; g++)
-        for (int i = 0; i < ROWS; i++) rows[g].panel->block_sums[(int64_t)b * ROWS + i] += part[g][i];
-}
 
 void ferry_panels_plan(const ferry_panel_rows *rows, int count, const ferry_source *source, const ferry_target *target)
 {
-    const ferry_panel *panel = rows[0].panel;
-    const int64_t *run = panel->cost->run;
     ferry_tile tile[FERRY_PANELS_AT_ONCE];
     begin_panels(tile, rows, count, source, target);
-    for (int b = 0, r = 0; b < panel->blocks; b++) {
-        if (!panel->run_sums) {
-            plan_block(rows, count, tile, target, b);
-            continue;
-        }
-        for (int g = 0; g < count; g++) memset(rows[g].panel->block_sums + (int64_t)b * ROWS, 0, ROWS * sizeof(double));
-        for (; r < panel->cost->runs && run[r] < panel->unit[b + 1]; r++) plan_run(rows, count, tile, target, b, r);
-    }
+    for (int b = 0; b < rows[0].panel->blocks; b++) plan_block(rows, count, tile, target, b);
 }
 void ferry_panel_plan(ferry_panel *panel, const ferry_source *source, int64_t index, const double *f,
                       const ferry_target *target)
@@ -369,33 +342,22 @@ void ferry_panel_plan(ferry_panel *panel, const ferry_source *source, int64_t in
     ferry_panels_plan(&(ferry_panel_rows){panel, index, f}, 1, source, target);
 }
 
-/* sums [24] of a piece join those of its block b, and of its run. */
-static void add_piece(ferry_panel *panel, int b, int run, bool new_run, const double *sums)
-{
-    double *block = panel->block_sums + (int64_t)b * ROWS;
-    for (int i = 0; i < ROWS; i++) block[i] += sums[i];
-    if (!panel->run_sums) return;
-    double *part = panel->run_sums + (int64_t)run * ROWS;
-    for (int i = 0; i < ROWS; i++) part[i] = (new_run ? 0 : part[i]) + sums[i];
-}
 void ferry_panel_plan_pieces(ferry_panel *panel, const ferry_source *source, int64_t index, const double *f,
                              const ferry_target *target, const ferry_pieces *pieces, const double *scale)
 {
     const ferry_cost *cost = panel->cost;
     ferry_tile tile = panel_rows(panel, source, index, f, target->epsilon);
-    int b = 0, run = 0, last = -1;
+    double *block = panel->block_sums;
     panel->pieces = pieces;
+    panel->masses = NULL;
     memset(panel->block_sums, 0, (size_t)panel->blocks * ROWS * sizeof *panel->block_sums);
-    for (int64_t e = 0; e < pieces->count; e++) {
+    for (int64_t e = 0, b = 0; e < pieces->count; e++) {
         const int64_t first = pieces->unit[2 * e], units = pieces->unit[2 * e + 1];
         double sums[ROWS];
         tile_columns(&tile, cost, target->beta_f + first * COLUMNS, first, units);
         cost->options.kernels->plan(panel->f + first * TILE, sums, &tile);
-        for (int i = 0; i < ROWS; i++) sums[i] *= scale[i];
-        while (first >= panel->unit[b + 1]) b++;
-        while (panel->run_sums && first >= cost->run[run + 1]) run++;
-        add_piece(panel, b, run, run != last, sums);
-        last = run;
+        for (; first >= panel->unit[b + 1]; b++) block += ROWS;
+        for (int i = 0; i < ROWS; i++) block[i] += sums[i] * scale[i];
     }
 }
 
@@ -433,53 +395,75 @@ void ferry_panel_row_max(double *max, ferry_panel *panel, const ferry_source *so
     }
 }
 
-/* The same of the pieces among units first ... end - 1. */
+/* Units first ... first + units - 1, all of them evaluated. */
+static void columns_float(double *c, const ferry_panel *panel, const float *weight, int64_t first, int64_t units)
+{
+    const ferry_kernels *kernels = panel->cost->options.kernels;
+    const float *plan = panel->f + first * TILE;
+    if (c) c += first * COLUMNS;
+    if (panel->masses)
+        kernels->column_masses(c, plan, weight, first, units, panel->masses);
+    else
+        kernels->column_sums(c, plan, weight, units);
+}
+/* The same of the pieces among them. */
 static void columns_of_pieces(double *c, const ferry_panel *panel, const float *weight, int64_t first, int64_t end)
 {
     const ferry_pieces *pieces = panel->pieces;
     for (int64_t e = 0; e < pieces->count && pieces->unit[2 * e] < end; e++) {
         const int64_t start = pieces->unit[2 * e], stop = start + pieces->unit[2 * e + 1];
         const int64_t from = start > first ? start : first, to = stop < end ? stop : end;
-        if (from < to)
-            panel->cost->options.kernels->column_sums(c + from * COLUMNS, panel->f + from * TILE, weight, to - from);
+        if (from < to) columns_float(c, panel, weight, from, to - from);
+    }
+}
+/* sum [32] of rows from ... to - 1 */
+static void sum_double(double sum[COLUMNS], const double *p, const double *q, int from, int to)
+{
+    memset(sum, 0, COLUMNS * sizeof *sum);
+    for (int i = from; i < to; i++)
+        for (int j = 0; j < COLUMNS; j++) sum[j] += q[i] * p[i * COLUMNS + j];
+}
+static void masses_double(const ferry_masses *into, const double *p, const double *q, int64_t unit)
+{
+    int run = 0;
+    while (into->run[run + 1] <= unit) run++;
+    for (int s = 0; s < into->segments; s++) {
+        double sum[COLUMNS];
+        sum_double(sum, p, q, s ? into->end[s - 1] : 0, into->end[s]);
+        for (int32_t e = into->part[run]; e < into->part[run + 1]; e++) {
+            const bool alone = into->part[run + 1] - into->part[run] == 1;
+            double mass = 0;
+            for (int j = 0; j < COLUMNS; j++)
+                if (alone || into->mask[(int64_t)e * COLUMNS + j] > 0) mass += sum[j];
+            into->row[s][into->group[e]] += ferry_exact(mass, into->per_mass);
+        }
+    }
+}
+static void columns_double(double *c, const ferry_panel *panel, const double *q, int64_t first, int64_t units)
+{
+    for (int64_t u = first; u < first + units; u++) {
+        double sum[COLUMNS];
+        const double *p = panel->d + u * TILE;
+        if (panel->masses) masses_double(panel->masses, p, q, u);
+        if (!c) continue;
+        sum_double(sum, p, q, 0, ROWS);
+        for (int j = 0; j < COLUMNS; j++) c[u * COLUMNS + j] += sum[j];
     }
 }
 void ferry_panel_columns_part(double *c, const ferry_panel *panel, const double *q, int64_t first, int64_t units)
 {
-    if (panel->f) {
-        float weight[ROWS];
-        for (int i = 0; i < ROWS; i++) weight[i] = (float)q[i];
-        if (panel->pieces)
-            columns_of_pieces(c, panel, weight, first, first + units);
-        else
-            panel->cost->options.kernels->column_sums(c + first * COLUMNS, panel->f + first * TILE, weight, units);
-        return;
-    }
-    c += first * COLUMNS;
-    const double *p = panel->d + first * TILE;
-    for (int64_t u = 0; u < units; u++, c += COLUMNS, p += TILE) {
-        double sum[COLUMNS] = {0};
-        for (int i = 0; i < ROWS; i++)
-            for (int j = 0; j < COLUMNS; j++) sum[j] += q[i] * p[i * COLUMNS + j];
-        for (int j = 0; j < COLUMNS; j++) c[j] += sum[j];
-    }
+    float weight[ROWS];
+    for (int i = 0; i < ROWS; i++) weight[i] = (float)q[i];
+    if (panel->d)
+        columns_double(c, panel, q, first, units);
+    else if (panel->pieces)
+        columns_of_pieces(c, panel, weight, first, first + units);
+    else
+        columns_float(c, panel, weight, first, units);
 }
 void ferry_panel_columns(double *c, const ferry_panel *panel, const double *q)
 {
     ferry_panel_columns_part(c, panel, q, 0, panel->units);
-}
-
-void ferry_panel_part_sums(double *sums, const ferry_panel *panel, int64_t unit, const float *mask)
-{
-    if (panel->f) {
-        panel->cost->options.kernels->part_sums(sums, panel->f + unit * TILE, mask);
-        return;
-    }
-    for (int i = 0; i < ROWS; i++) {
-        const double *p = panel->d + unit * TILE + i * COLUMNS;
-        sums[i] = 0;
-        for (int j = 0; j < COLUMNS; j++) sums[i] += (double)mask[j] * p[j];
-    }
 }
 
 /* (m, t) of a column takes the 24 exponents in: M = max(m, ceil(max_i s_i)), t = t 2^(m - M) + sum_i 2^(s_i - M) */

@@ -194,13 +194,14 @@ static void batch_columns(double *c, batches *k, const slot *now, ferry_sinkhorn
     }
 }
 
-/* Local. Their mass between groups, which may be added in any order. */
+/* Local. Their entropy and their mass between groups, which may be added in any order. */
 static void batch_aggregate(const slot *now, ferry_sinkhorn *s, int64_t first, int64_t end)
 {
-    if (!s->aggregate) return;
+    if (!s->aggregate && !s->entropy.adding) return;
 #pragma omp parallel for num_threads(s->threads) schedule(static)
     for (int64_t p = first; p < end; p++)
-        ferry_add_aggregate(s, &now->panel[p - now->first], p, now->q + (p - now->first) * ROWS, omp_get_thread_num());
+        ferry_take_columns(NULL, s, &now->panel[p - now->first], p, now->q + (p - now->first) * ROWS,
+                          omp_get_thread_num());
 }
 
 /* Local. The second sweep; *block is the canonical block that is being added up in s->leaf. */

@@ -119,7 +119,7 @@ static void find_masses(ferry_masses *out, const ferry_sinkhorn *s, int64_t inde
     }
     out->end[out->segments++] = ROWS; /* rows past the end have no mass */
 }
-void ferry_add_columns(double *c, ferry_sinkhorn *s, ferry_panel *panel, int64_t index, const double *q, int thread)
+void ferry_take_columns(double *c, ferry_sinkhorn *s, ferry_panel *panel, int64_t index, const double *q, int thread)
 {
     ferry_masses masses;
     add_entropy(s, panel, q, thread);
@@ -234,7 +234,7 @@ static ferry_status some_blocks(group *k, double *c, ferry_sinkhorn *s, const fe
         k->count = next_group(to - k->first, s->together);
         group_rows(k, s, work);
         for (int g = 0; g < k->count; g++) {
-            ferry_add_columns(work->columns ? c : NULL, s, &k->panel[g], k->first + g, k->q[g], omp_get_thread_num());
+            ferry_take_columns(work->columns ? c : NULL, s, &k->panel[g], k->first + g, k->q[g], omp_get_thread_num());
             if (k->first + g + 1 < stop) continue;
             if (work->columns) {
 #pragma omp critical(ferry_sinkhorn)

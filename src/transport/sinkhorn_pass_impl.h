@@ -8,8 +8,9 @@ FERRY_BEGIN
 bool ferry_bad_sum(double sum);
 /** Local. References of rows without a usable sum go down to where their largest exponent is 0; all [24]. */
 void ferry_lower(double *reference, const double *sums, const double *max, double epsilon);
-/** Local. The entropy of an evaluated panel and its mass between groups, if the pass wants them. */
-void ferry_add_aggregate(ferry_sinkhorn *s, const ferry_panel *panel, int64_t index, const double *q, int thread);
+/** Local. What an evaluated panel adds: its columns, times q, to c (NULL: nowhere), and to s its entropy and its mass
+ *  between groups, if the pass wants them. */
+void ferry_take_columns(double *c, ferry_sinkhorn *s, ferry_panel *panel, int64_t index, const double *q, int thread);
 /** Local. Panels of a canonical source block, counted from this rank's first. */
 void ferry_block_panels(int64_t *first, int64_t *end, const ferry_grid *grid, int block);
 /** Local. Row sums of the plan become f, r and q: `finish` of an iteration. */
