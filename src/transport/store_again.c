@@ -9,7 +9,9 @@
 #include <math.h>
 #include <string.h>
 
-#define ROWS FERRY_SOURCE_UNIT
+#define ROWS   FERRY_SOURCE_UNIT
+#define COARSE 1e-5 /* thresholds from which on what is left out does not matter */
+#define THIN   16   /* times of what a column may lose, that it must have at least */
 
 /* The end of the piece that begins with list[at]; units of one piece are of one block and one run. */
 static int64_t piece_end(const int32_t *list, int64_t at, int64_t count, int64_t stop)
@@ -93,10 +95,29 @@ static ferry_status listed_columns(double *c, ferry_store *store, ferry_sinkhorn
     return FERRY_OK;
 }
 
+/* Collective. What is left out may matter: per row of sum r at most the cut's share r / targets of every column is. */
+static ferry_status matters(bool *out, const ferry_store *store, ferry_sinkhorn *s)
+{
+    const double targets = (double)s->grid->target.blocks.rows;
+    double mass;
+    bool thin = s->options->threshold < COARSE;
+    for (int64_t j = 0; j < s->targets; j++) s->work[j] = store->c[j];
+    FERRY_TRY(ferry_sinkhorn_target_sum(&mass, s, s->work));
+    for (int64_t j = 0; j < s->targets; j++)
+        if (s->b[j] > 0 && !(store->c[j] >= THIN * (double)FERRY_STORE_CUT * mass / targets)) thin = true;
+    *out = ferry_max(s->grid->world, thin) != 0;
+    return FERRY_OK;
+}
+
 ferry_status ferry_store_calibrate_again(ferry_store *store, ferry_sinkhorn *s, bool *lost)
 {
     ferry_aggregate *aggregate = s->aggregate;
+    bool wanted;
     for (int64_t i = 0; i < s->rows; i++) store->rho[i] = 1;
+    for (int64_t j = 0; j < s->columns; j++) store->gamma[j] = 1;
+    FERRY_TRY(matters(&wanted, store, s));
+    *lost = false;
+    if (!wanted) return FERRY_OK;
     s->aggregate = NULL;
     ferry_status status = listed_columns(store->gamma, store, s, true);
     s->aggregate = aggregate;
