@@ -1,3 +1,4 @@
+#define _GNU_SOURCE /* nanosleep */
 /* The meetings. MPI's own errors stay fatal on our communicators (MPI_ERRORS_ARE_FATAL), so its return codes need no
  * test; what can fail on one rank alone is local work, and that meets in ferry_agree. */
 #include "mpi/world.h"
@@ -7,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* Set by the first world, equal on all ranks: the environment may differ between nodes. */
 static struct {
@@ -219,6 +221,19 @@ void ferry_total_counts(const ferry_world *world, int64_t *values, int64_t count
 void ferry_barrier(const ferry_world *world)
 {
     MPI_Barrier(world->comm);
+}
+
+void ferry_barrier_asleep(const ferry_world *world)
+{
+    const struct timespec millisecond = {.tv_nsec = 1000000};
+    MPI_Request request;
+    int done = 0;
+    MPI_Ibarrier(world->comm, &request);
+    for (;;) {
+        MPI_Test(&request, &done, MPI_STATUS_IGNORE);
+        if (done) return;
+        nanosleep(&millisecond, NULL);
+    }
 }
 
 /* FNV-1a, 64 bits: enough to tell a slip in the options from agreement. */

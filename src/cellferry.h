@@ -41,5 +41,6 @@
 #include "transport/planner.h"
 #include "transport/sinkhorn.h"
 #include "transport/sparsify.h"
+#include "transport/traffic.h"
 #include "transport/transition.h"
 #endif

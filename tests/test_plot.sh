@@ -48,6 +48,11 @@ draw confusion mapped.bulk_labels.confusion.csv
 draw confusion2 mapped.bulk_labels.confusion.csv --kind sankey
 draw mapped mapped.h5ad
 draw stages4 mapped.h5ad --kind stages
+"$mpiexec" -n 2 "$cellferry" bench scaling --cells 300 --dims 4 --passes 1 --rounds 1 -o scaling_run.json >told 2>messages
+draw scaling scaling_run.json
+draw stages5 scaling_run.json --kind stages
+"$mpiexec" -n 2 "$cellferry" bench scaling --cells 300 --dims 4 --passes 1 --rounds 1 --kind weak -o scaling2.svg >told 2>messages
+is svg scaling2.svg || fail "bench scaling draws no figure"
 draw cells "$project/data/pbmc68k_reduced.h5ad" --basis umap --color bulk_labels
 draw numbers "$project/data/pbmc68k_reduced.h5ad" --basis X_pca --color n_counts --color phase --color louvain
 

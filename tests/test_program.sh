@@ -166,6 +166,23 @@ bench() {
     says "bench kernels"
     expect 2 0 bench kernels --columns 0
     says "columns"
+    expect 2 0 bench kernels --cells 3
+    says "bench scaling"
+    expect 0 3 bench scaling --cells 300 --dims 4 --passes 2 --rounds 1 --kind strong --ranks 1,3
+    prints "     3  *3x1 "
+    expect 0 2 bench scaling --cells 200 --dims 4 --passes 1 --rounds 1 --grid-cols 2 --ranks 2 -o "$work/scaling.json"
+    prints "weak scaling"
+    grep -q '"kind":"weak","ranks":2,"grid_rows":1,"grid_cols":2' "$work/scaling.json" || fail "no scaling in the record"
+    expect 0 2 bench scaling --cells 200 --dims 4 --passes 1 --rounds 1 --kind weak -o "$work/scaling.csv" --json
+    json_good
+    [ "$(wc -l <"$work/scaling.csv")" = 3 ] || fail "not two counts of ranks in the table"
+    expect 2 2 bench scaling --ranks 1,3
+    says "ranks that were started"
+    expect 2 2 bench scaling --grid-cols 2 --cells 100
+    says "out of --ranks"
+    expect 2 2 bench scaling --dims 3,4
+    expect 2 0 bench scaling -o "$work/scaling.txt"
+    says ".svg"
 }
 
 inputs() {

@@ -1,10 +1,10 @@
 /* cmd_plot.c - `cellferry plot`: a picture for every result. */
 #include "figure_cells.h"
+#include "figure_json.h"
 #include "program.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 typedef struct plot_options {
     common_options common;
@@ -13,14 +13,15 @@ typedef struct plot_options {
     text_list colour;
 } plot_options;
 
-enum { KIND_AUTO, KIND_TRACE, KIND_HEATMAP, KIND_SANKEY, KIND_STAGES, KIND_CELLS };
+enum { KIND_AUTO, KIND_TRACE, KIND_HEATMAP, KIND_SANKEY, KIND_STAGES, KIND_CELLS, KIND_SCALING };
 /* Points that a picture shows: a viewer keeps each of a vector format for itself. */
 enum { MOST_POINTS = 100000, MOST_VECTOR_POINTS = 30000 };
 
 static const cli_option OPTIONS[] = {
-    {"kind", 0, OPTION_CHOICE, "auto|trace|heatmap|sankey|stages|cells", offsetof(plot_options, kind), "auto", NULL,
-     "what to draw. auto: trace for PLAN.h5, heatmap for a CSV table, cells for a .h5ad with an embedding, else "
-     "stages"},
+    {"kind", 0, OPTION_CHOICE, "auto|trace|heatmap|sankey|stages|cells|scaling", offsetof(plot_options, kind), "auto",
+     NULL,
+     "what to draw. auto: trace for PLAN.h5, heatmap for a CSV table, cells for a .h5ad with an embedding, scaling for "
+     "what bench scaling left, else stages"},
     {"basis", 0, OPTION_TEXT, "KEY", offsetof(plot_options, basis),
      "(X_umap, X_tsne, spatial, or the first of two columns)", NULL,
      "embedding to draw cells on: a key of obsm, of which the first two columns count"},
@@ -63,34 +64,20 @@ static ferry_status kind_of(subject *out, const char *path)
     (void)fclose(file);
     if (got == 0) return ferry_fail(FERRY_E_FILE, "%s: it is empty, or a folder", path);
     if (got == 8 && memcmp(head, "\211HDF\r\n\032\n", 8) == 0) return kind_of_result(out, path);
-    out->kind = head[0] == '{' ? KIND_STAGES : KIND_HEATMAP;
+    out->kind = KIND_HEATMAP;
+    if (head[0] != '{') return FERRY_OK;
+    FERRY_AUTO char *record = NULL;
+    FERRY_TRY(figure_json_record(&record, path));
+    const char *figures = figure_json_member(record, "figures");
+    out->kind = figures && figure_json_member(figures, "scaling") ? KIND_SCALING : KIND_STAGES;
     return FERRY_OK;
-}
-
-/* Script and data are by-products: they may replace their own kind, not a file of the user's. */
-static ferry_status may_write(const char *path, bool overwrite, bool by_product)
-{
-    static const char ours[] = "# cellferry plot";
-    char head[sizeof ours] = {0};
-    if (overwrite || access(path, F_OK) != 0) return FERRY_OK;
-    if (by_product) {
-        FILE *file = fopen(path, "rb");
-        if (file) {
-            const size_t got = fread(head, 1, sizeof ours - 1, file);
-            (void)fclose(file);
-            if (got == sizeof ours - 1 && memcmp(head, ours, got) == 0) return FERRY_OK;
-        }
-    }
-    return ferry_fail(FERRY_E_FILE, "%s exists: give --overwrite or another --output", path);
 }
 
 static ferry_status prepare(figure *out, subject *what, const cli_program *program, const plot_options *o)
 {
     const bool wished = o->basis || o->colour.count;
     FERRY_TRY(figure_open(out, o->common.output));
-    FERRY_TRY(may_write(out->path, o->common.overwrite, false));
-    FERRY_TRY(may_write(out->script_path, o->common.overwrite, true));
-    FERRY_TRY(may_write(out->data_path, o->common.overwrite, true));
+    FERRY_TRY(figure_check(out, o->common.overwrite));
     what->kind = o->kind;
     if (o->kind == KIND_AUTO) FERRY_TRY(kind_of(what, program->input[0]));
     if (wished || o->kind == KIND_CELLS) what->recorded = false;
@@ -118,6 +105,9 @@ static ferry_status draw(figure *out, const subject *what, const figure_cells *c
     case KIND_CELLS:
         FERRY_TRY(figure_cells_draw(out, cells, title ? title : figure_base_name(input)));
         break;
+    case KIND_SCALING:
+        FERRY_TRY(figure_scaling(out, input, title));
+        break;
     default:
         FERRY_TRY(figure_stages(out, input, title));
     }
@@ -140,23 +130,6 @@ static ferry_status read_cells(figure_cells *out, subject *what, const cli_progr
     return FERRY_OK;
 }
 
-/* A path that rank 0 made, the same on all ranks. */
-static void share_path(char path[4096], const ferry_world *world, const char *mine)
-{
-    if (world->rank == 0) (void)snprintf(path, 4096, "%s", mine);
-    ferry_broadcast(world, path, 4096, 0);
-}
-
-static ferry_status write_and_draw(const figure *out, const ferry_world *world)
-{
-    char path[4096] = "";
-    share_path(path, world, out->data_path);
-    FERRY_TRY(ferry_text_write(world, path, true, out->data.text, out->data.length));
-    share_path(path, world, out->script_path);
-    FERRY_TRY(ferry_text_write(world, path, true, out->script.text, out->script.length));
-    return ferry_agree(world, world->rank == 0 ? figure_draw(out) : FERRY_OK);
-}
-
 static ferry_status run(cli_program *program, const void *options)
 {
     const plot_options *o = options;
@@ -170,7 +143,7 @@ static ferry_status run(cli_program *program, const void *options)
     if (status == FERRY_OK)
         status =
             ferry_agree(world, world->rank == 0 ? draw(&out, &what, &cells, program->input[0], o->title) : FERRY_OK);
-    if (status == FERRY_OK) status = write_and_draw(&out, world);
+    if (status == FERRY_OK) status = figure_write(&out, world);
     if (status == FERRY_OK && world->rank == 0)
         printf("figure   %s\nscript   %s   (gnuplot %s draws it again)\nnumbers  %s\n", out.path, out.script_path,
                figure_base_name(out.script_path), out.data_path);
@@ -189,7 +162,8 @@ const cli_command command_plot = {
         "Draws PLAN.h5 (the error after every check); the cells of a .h5ad file, ours or not, on an embedding, "
         "coloured by "
         "labels or numbers; a transition table or the confusion matrix of map --evaluate (heatmap, or a Sankey diagram "
-        "with --kind sankey); a run record or the record inside any result (time and memory by stage). Of many cells "
+        "with --kind sankey); a run record or the record inside any result (time and memory by stage; of bench scaling "
+        "its curves). Of many cells "
         "100000 are drawn (PNG; 30000 in SVG and PDF), always the same ones. gnuplot draws; its script and the numbers "
         "stay beside the figure as FIGURE.gp and FIGURE.dat, to be changed and drawn again. Without gnuplot these two "
         "are "

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 extern char **environ;
 
@@ -340,4 +341,45 @@ ferry_status figure_draw(const figure *out)
         return ferry_fail(FERRY_E_RUN, "gnuplot could not draw %s (%s; exit code %d); to see why: cd %s && gnuplot %s",
                           out->path, code < 0 ? strerror(errno) : "its messages are above", code, folder, script);
     return FERRY_OK;
+}
+
+/* Script and data are by-products: they may replace their own kind, not a file of the user's. */
+static ferry_status may_write(const char *path, bool overwrite, bool by_product)
+{
+    static const char ours[] = "# cellferry plot";
+    char head[sizeof ours] = {0};
+    if (overwrite || access(path, F_OK) != 0) return FERRY_OK;
+    if (by_product) {
+        FILE *file = fopen(path, "rb");
+        if (file) {
+            const size_t got = fread(head, 1, sizeof ours - 1, file);
+            (void)fclose(file);
+            if (got == sizeof ours - 1 && memcmp(head, ours, got) == 0) return FERRY_OK;
+        }
+    }
+    return ferry_fail(FERRY_E_FILE, "%s exists: give --overwrite or another --output", path);
+}
+
+ferry_status figure_check(const figure *out, bool overwrite)
+{
+    FERRY_TRY(may_write(out->path, overwrite, false));
+    FERRY_TRY(may_write(out->script_path, overwrite, true));
+    return may_write(out->data_path, overwrite, true);
+}
+
+/* A path that rank 0 made, the same on all ranks. */
+static void share_path(char path[4096], const ferry_world *world, const char *mine)
+{
+    if (world->rank == 0) (void)snprintf(path, 4096, "%s", mine);
+    ferry_broadcast(world, path, 4096, 0);
+}
+
+ferry_status figure_write(const figure *out, const ferry_world *world)
+{
+    char path[4096] = "";
+    share_path(path, world, out->data_path);
+    FERRY_TRY(ferry_text_write(world, path, true, out->data.text, out->data.length));
+    share_path(path, world, out->script_path);
+    FERRY_TRY(ferry_text_write(world, path, true, out->script.text, out->script.length));
+    return ferry_agree(world, world->rank == 0 ? figure_draw(out) : FERRY_OK);
 }

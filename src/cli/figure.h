@@ -1,6 +1,6 @@
-/** figure.h - a picture: a data file and a gnuplot script beside it, and gnuplot run on them. All Local; only rank 0
- *  makes pictures. Coordinates are pixels of a canvas whose origin is the lower left corner, so that room for every
- * text is known before gnuplot starts. */
+/** figure.h - a picture: a data file and a gnuplot script beside it, and gnuplot run on them. All Local but
+ * figure_write; only rank 0 makes pictures. Coordinates are pixels of a canvas whose origin is the lower left corner,
+ * so that room for every text is known before gnuplot starts. */
 #ifndef CLI_FIGURE_H
 #define CLI_FIGURE_H
 #include <cellferry.h>
@@ -57,6 +57,16 @@ ferry_status figure_trace(figure *out, const char *plan_path, const char *title)
 ferry_status figure_heatmap(figure *out, const char *csv_path, const char *title);
 ferry_status figure_sankey(figure *out, const char *csv_path, const char *title);
 ferry_status figure_stages(figure *out, const char *path, const char *title); /* a record, or a result that holds one */
+
+/* Of `cellferry bench scaling`: its run record, in a file or as text. */
+ferry_status figure_scaling(figure *out, const char *path, const char *title);
+ferry_status figure_scaling_text(figure *out, const char *record, const char *path, const char *title);
+
+/* Local, before the work: may the figure, its script and its data be written? Script and data are by-products: they may
+ * replace their own kind, not a file of the user's. */
+ferry_status figure_check(const figure *out, bool overwrite);
+/* Collective; out of rank 0. Data and script are written and gnuplot draws. */
+ferry_status figure_write(const figure *out, const ferry_world *world);
 
 /* A table of numbers with names, read from a CSV file. Close with figure_table_close. */
 typedef struct figure_table {
