@@ -13,6 +13,7 @@ void transport_record(transport_job *job)
     json_number(out, "inv_scale_cost", ferry_cost_inv_scale(job->cost));
     json_count(out, "iterations", p->iterations);
     json_count(out, "passes", p->passes);
+    json_count(out, "stored_passes", p->stored_passes);
     json_bool(out, "converged", p->converged);
     json_number(out, "marginal_error", p->marginal_error);
     json_number(out, "reg_ot_cost", p->reg_ot_cost);

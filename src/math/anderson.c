@@ -8,7 +8,7 @@
 
 #define MEMORY FERRY_ANDERSON_MEMORY
 #define WIDTH  (2 * MEMORY) /* the newest difference with all, all with r */
-#define FAR    20.0         /* a mixed step that differs more than this from the plain one is not trusted */
+#define FAR    20.0         /* the most by which a mixed step may differ from the plain one, each number for itself */
 
 ferry_status ferry_anderson_open(ferry_anderson *out, int64_t count, const double *weight, const ferry_shards *shards,
                                  const ferry_world *world, ferry_reduction how)
@@ -37,6 +37,13 @@ void ferry_anderson_close(ferry_anderson *anderson)
         free(anderson->dy[k]);
     }
     memset(anderson, 0, sizeof *anderson);
+}
+
+void ferry_anderson_forget(ferry_anderson *anderson)
+{
+    anderson->filled = anderson->next = 0;
+    anderson->started = false;
+    anderson->best = INFINITY;
 }
 
 int64_t ferry_anderson_bytes(int64_t count)
@@ -169,14 +176,10 @@ ferry_status ferry_anderson_step(double *x, ferry_anderson *a, const double *r, 
     const bool mixed = mix && a->filled > 0 && mixing(theta, a);
     keep(a->last_x, a->last_r, a, x, r);
     a->started = true;
-    double most = 0;
     for (int64_t i = 0; i < a->count; i++) {
         double correction = 0;
         for (int k = 0; k < a->filled && mixed; k++) correction += theta[k] * (double)a->dy[k][i];
-        if (a->weight[i] > 0) most = fmax(most, fabs(correction));
-        x[i] += r[i] - correction;
+        x[i] += r[i] - fmin(fmax(correction, -FAR), FAR);
     }
-    if (mixed && a->shards) most = ferry_max_double(a->world, most);
-    for (int64_t i = 0; i < a->count && !(most < FAR); i++) x[i] = a->last_x[i] + r[i];
     return FERRY_OK;
 }

@@ -27,6 +27,8 @@ typedef struct ferry_anderson {
 FERRY_API ferry_status ferry_anderson_open(ferry_anderson *out, int64_t count, const double *weight,
                                            const ferry_shards *shards, const ferry_world *world, ferry_reduction how);
 FERRY_API void ferry_anderson_close(ferry_anderson *anderson);
+/** Local. As opened: no differences, no best point; restarts are kept. */
+FERRY_API void ferry_anderson_forget(ferry_anderson *anderson);
 /** Local. Bytes of it. */
 FERRY_API int64_t ferry_anderson_bytes(int64_t count);
 /** Collective over world (Local without shards). x [count] -> the next x; r [count] its residual, error the size of it

@@ -15,7 +15,9 @@ int ferry_accelerate_most_groups(int64_t least);
 /** Collective. Iterations until the error is below the threshold; s: a solve whose cost is groups->cost. Leaves f, g,
  * c, r, the errors and what follows from them. */
 ferry_status ferry_sinkhorn_accelerate(ferry_potentials *out, ferry_sinkhorn *s, const ferry_groups *groups);
-/** Local. Bytes of it. */
-int64_t ferry_accelerate_bytes(int groups, int threads, int64_t target_rows);
+/** Local. Bytes of it, without what is kept of a plan. */
+int64_t ferry_accelerate_bytes(int groups, int threads, int64_t source_rows, int64_t target_rows);
+/** Local. The mean of the scaled cost where it is known without a pass; infinite otherwise. */
+double ferry_mean_cost(const ferry_cost *cost);
 FERRY_END
 #endif

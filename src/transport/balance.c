@@ -19,6 +19,7 @@
 typedef struct newton {
     const ferry_balance *p;
     double ka, kb, sum_b;
+    double stiff;  /* of B, added to the diagonal: groups that are balanced to it stay where they are */
     double *w;     /* [count][count] W, then its rows times sqrt(tau_a / rq) */
     double *h;     /* [count][count] */
     double *cc;    /* [count] */
@@ -115,7 +116,7 @@ static bool find_step(newton *n)
         for (int j = 0; j <= i; j++) n->h[(int64_t)i * count + j] = balanced ? 1e-3 / n->sum_b * p->b[i] * p->b[j] : 0;
     for (int l = 0; l < count; l++) {
         const bool used = p->b[l] > 0;
-        n->h[(int64_t)l * count + l] += used ? n->cc[l] + n->kb * n->goal[l] + 1e-9 * p->b[l] : 1;
+        n->h[(int64_t)l * count + l] += used ? n->cc[l] + n->kb * n->goal[l] + n->stiff * p->b[l] : 1;
         if (!used) n->step[l] = 0;
     }
     ferry_subtract_gram(n->h, n->w, count, count);
@@ -138,6 +139,7 @@ ferry_status ferry_balance_solve(double *v, ferry_balance *problem, double toler
             for (int k = 0; k < count && !(problem->b[l] > 0); k++) problem->q[(int64_t)k * count + l] = 0;
         if (problem->tau_a < 1 || problem->tau_b < 1) v0 = absorb_constant(problem);
         n.sum_b = total(problem->b, count);
+        n.stiff = fmax(1e-9, tolerance);
         for (int step = 0; step < MOST_STEPS; step++) {
             const double norm = evaluate(&n, v);
             if (!(norm >= tolerance * n.sum_b) || !find_step(&n)) break;

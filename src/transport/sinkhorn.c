@@ -133,7 +133,7 @@ static int64_t accelerated_bytes(const ferry_cost_options *cost, int dim, int64_
     if (least < FERRY_ACCELERATE_FROM) return 0;
     return ferry_groups_bytes(cost, dim, groups, sources, targets, source_rows, target_rows) +
            ferry_regrouped_bytes(source_rows, target_rows) +
-           ferry_accelerate_bytes(groups, cost->threads < 1 ? 1 : cost->threads, target_rows);
+           ferry_accelerate_bytes(groups, cost->threads < 1 ? 1 : cost->threads, source_rows, target_rows);
 }
 
 int64_t ferry_transport_bytes(const ferry_cost_options *cost, int dim, int64_t sources, int64_t targets,
@@ -420,7 +420,7 @@ static ferry_status iterate(ferry_potentials *out, ferry_sinkhorn *s, safeguard 
     const ferry_transport_options *o = s->options;
     bool stop = false;
     s->weight = weight_at(s, guard, NULL, 0);
-    if (o->f || !o->g) FERRY_TRY(update_g(s, true)); /* a g given without f is used as it is */
+    if (!s->given && (o->f || !o->g)) FERRY_TRY(update_g(s, true)); /* a g given without f is used as it is */
     for (int it = 0; !stop; it++) {
         const bool fallen = guard->fallen;
         FERRY_TRY(ferry_sinkhorn_iterate(s));
@@ -472,10 +472,10 @@ static void hand_over(ferry_potentials *out, ferry_sinkhorn *s)
 /* Collective in safe mode. */
 static ferry_status check_same(const ferry_world *world, const ferry_transport_options *o)
 {
-    const double same[] = {o->epsilon,        o->tau_a,          o->tau_b,    o->threshold,
-                           o->norm_error,     o->check_every,    o->momentum, o->momentum_adaptive_from,
-                           o->min_iterations, o->max_iterations, o->recenter, (double)o->solver,
-                           o->f != NULL,      o->g != NULL};
+    const double same[] = {o->epsilon,        o->tau_a,          o->tau_b,          o->threshold,
+                           o->norm_error,     o->check_every,    o->momentum,       o->momentum_adaptive_from,
+                           o->min_iterations, o->max_iterations, o->recenter,       (double)o->solver,
+                           o->f != NULL,      o->g != NULL,      o->cache_bytes > 0};
     return ferry_same(world, "the transport options", same, sizeof same);
 }
 
@@ -489,11 +489,11 @@ static ferry_status solve(ferry_potentials *out, ferry_sinkhorn *s, safeguard *g
     return ferry_sinkhorn_result(out, s);
 }
 
-/* Collective. One solve; groups: of the cost, for the accelerated loop, or NULL. */
+/* Collective. One solve; groups: of the cost, for the accelerated loop, or NULL; given: begin at options' f and g. */
 static ferry_status solve_with(ferry_potentials *out, ferry_cost *cost, const double *a, const double *b,
-                               const ferry_transport_options *options, const ferry_groups *groups)
+                               const ferry_transport_options *options, const ferry_groups *groups, bool given)
 {
-    ferry_sinkhorn s = {0};
+    ferry_sinkhorn s = {.given = given};
     safeguard guard = {0};
     ferry_status status = ferry_agree(cost->grid->world, begin(&s, cost, a, b, options));
     if (status == FERRY_OK) status = solve(out, &s, &guard, groups);
@@ -511,12 +511,26 @@ ferry_status ferry_transport(ferry_potentials *out, ferry_cost *cost, const doub
     if (status == FERRY_OK && ferry_accelerable(cost, options)) {
         ferry_regrouped r = {0};
         status = ferry_regrouped_open(&r, cost, a, b, options);
-        if (status == FERRY_OK) status = solve_with(out, &r.groups.cost, r.a, r.b, &r.options, &r.groups);
+        if (status == FERRY_OK) status = solve_with(out, &r.groups.cost, r.a, r.b, &r.options, &r.groups, false);
         if (status == FERRY_OK) status = ferry_regrouped_restore(out, &r);
         ferry_regrouped_close(&r);
     } else if (status == FERRY_OK) {
-        status = solve_with(out, cost, a, b, options, NULL);
+        status = solve_with(out, cost, a, b, options, NULL, false);
     }
+    if (status != FERRY_OK) ferry_potentials_close(out);
+    return status;
+}
+
+ferry_status ferry_transport_once(ferry_potentials *out, ferry_cost *cost, const double *a, const double *b,
+                                  const ferry_transport_options *options)
+{
+    ferry_transport_options once = *options;
+    once.solver = FERRY_SOLVER_SINKHORN;
+    once.momentum = once.max_iterations = once.check_every = 1;
+    once.momentum_adaptive_from = once.min_iterations = 0;
+    memset(out, 0, sizeof *out);
+    ferry_status status = check_same(cost->grid->world, &once);
+    if (status == FERRY_OK) status = solve_with(out, cost, a, b, &once, NULL, true);
     if (status != FERRY_OK) ferry_potentials_close(out);
     return status;
 }

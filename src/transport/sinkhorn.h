@@ -26,13 +26,15 @@ typedef struct ferry_transport_options {
     int momentum_adaptive_from; /* > 0: OTT's adaptive momentum from this iteration (two checks must come before) */
     bool recenter;              /* translation-invariant updates */
     ferry_solver solver;
+    int64_t cache_bytes; /* of each rank, for what is kept of a plan between passes (AUTO in float precision: passes
+                            over it in place of most passes over all pairs); 0: nothing is kept */
     /* Start from these [source rows here], [target rows of this grid column]; NULL: zeros. With f the first g comes
        from f, as in OTT (g matters for momentum only); g alone is used as the first g, which saves the start pass. */
     const double *f, *g;
 } ferry_transport_options;
 #define FERRY_TRANSPORT_DEFAULTS                                                                                       \
     {                                                                                                                  \
-        0.05, 1, 1, 1e-3, 1, 10, 0, 2000, 1, 0, false, FERRY_SOLVER_AUTO, NULL, NULL                                   \
+        0.05, 1, 1, 1e-3, 1, 10, 0, 2000, 1, 0, false, FERRY_SOLVER_AUTO, (int64_t)1 << 30, NULL, NULL                 \
     }
 
 typedef struct ferry_potentials {
@@ -40,8 +42,10 @@ typedef struct ferry_potentials {
     double *g;                /* [target rows of this grid column] the same on all ranks of the column */
     int64_t sources, targets; /* lengths of f and g here */
     double epsilon, tau_a, tau_b;
-    int iterations; /* as OTT counts: checks * check_every */
-    int passes;     /* evaluations of all pairs, with the first */
+    int iterations;      /* as OTT counts: checks * check_every */
+    int passes;          /* evaluations of all pairs, with the first */
+    int stored_passes;   /* passes over what was kept of a plan */
+    double stored_share; /* what these took of all pairs, added up over them */
     int checks;
     double *errors; /* [checks] after every check */
     bool converged;
@@ -60,6 +64,9 @@ typedef struct ferry_potentials {
        below 1 OTT's reg_ot_cost belongs to another problem. Infinite where potentials are too far off. */
     double lower_bound, upper_bound;
     double dual_gap;     /* upper - lower without the allowance, >= 0 up to rounding; NaN where one is infinite */
+    int64_t coarse[2]; /* cells of either side that a coreset was solved on (coreset.h); 0: all pairs were */
+    bool estimated;    /* errors, cost and mass are estimates from sampled rows and columns, bounds infinite */
+    double error_sd;   /* of marginal_error where estimated: its standard error */
     double independence; /* sum |P - r c^T / mass| over a fixed sample of rows, relative to their mass: near 0 when the
                             plan is nearly the product of its marginals (epsilon too large) */
 } ferry_potentials;

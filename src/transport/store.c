@@ -89,7 +89,7 @@ char *ferry_arena_room(ferry_arena *arena, size_t bytes)
 /* Of vectors beside the tiles. */
 static int64_t vector_bytes(int64_t rows, int64_t columns)
 {
-    return 4 * rows * (int64_t)sizeof(double) + columns * (int64_t)(6 * sizeof(double) + 2 * sizeof(float));
+    return 5 * rows * (int64_t)sizeof(double) + columns * (int64_t)(9 * sizeof(double) + 2 * sizeof(float));
 }
 int64_t ferry_store_bytes(int64_t source_rows, int64_t target_rows)
 {
@@ -117,6 +117,8 @@ static ferry_status open_vectors(ferry_store *store)
     FERRY_TRY(ferry_alloc(&store->gamma, columns));
     FERRY_TRY(ferry_alloc(&store->rest, columns));
     FERRY_TRY(ferry_alloc(&store->rest_now, columns));
+    FERRY_TRY(ferry_alloc(&store->moves, columns));
+    FERRY_TRY(ferry_alloc(&store->kept, columns));
     FERRY_TRY(ferry_alloc(&store->factor, columns));
     FERRY_TRY(ferry_alloc(&store->w, columns));
     FERRY_TRY(ferry_alloc(&store->group_w, columns));
@@ -183,6 +185,9 @@ void ferry_store_close(ferry_store *store)
     free(store->gamma);
     free(store->rest);
     free(store->rest_now);
+    free(store->moves);
+    free(store->kept);
+    ferry_rest_close(&store->groups_rest);
     free(store->factor);
     free(store->w);
     free(store->group_w);

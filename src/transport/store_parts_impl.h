@@ -20,7 +20,21 @@ typedef struct ferry_arena {
     size_t used;                /* bytes of it */
 } ferry_arena;
 
+/** What was not kept, by groups (store_rest.c); all NULL where no mass between groups is wanted. */
+typedef struct ferry_rest {
+    const ferry_groups *groups;
+    double units;   /* whole numbers per mass */
+    double *row;    /* [rows] rho */
+    double *column; /* [columns] gamma */
+    double *matrix; /* [count][count] Qr / (R G) */
+    double *e, *f;  /* [count] what a row gets per rho; a column per gamma */
+    double *given;  /* [count] sums of q_i rho_i over the rows of each group */
+    int64_t *sums;  /* [threads][count] the same as whole numbers */
+    int64_t *kept;  /* [threads + 1][count][count] mass between groups of what was kept; of all */
+} ferry_rest;
+
 struct ferry_store {
+    ferry_rest groups_rest;
     const ferry_halves *kernels;
     int threads;
     int64_t bytes, used, tiles; /* allowed; of what is kept; how many */
@@ -45,6 +59,8 @@ struct ferry_store {
     /* of a pass */
     float *w, *group_w;     /* [columns] w_j; the same with gamma_j */
     double *rest_now;       /* [columns] rest_j w_j */
+    double *moves;          /* [columns] w_j, however large */
+    double *kept;           /* [columns] column sums of what was kept, at w = q = 1 */
     double *factor;         /* [columns] from sums of q_i r_i 2^k D_ij to column sums */
     double *sums;           /* [rows] over all columns, where the grid has several */
     ferry_forest *forest;   /* [rows] over target blocks, likewise */
@@ -67,6 +83,28 @@ bool ferry_store_list(ferry_store *store, const ferry_cost *cost, int64_t index,
 /** Collective. ferry_store_calibrate and ferry_store_iterate where tiles are evaluated again. */
 ferry_status ferry_store_calibrate_again(ferry_store *store, ferry_sinkhorn *s, bool *lost);
 ferry_status ferry_store_iterate_again(ferry_store *store, ferry_sinkhorn *s);
+/** Local. Allocates once. */
+ferry_status ferry_rest_open(ferry_rest *rest, const ferry_store *store, const ferry_groups *groups);
+void ferry_rest_close(ferry_rest *rest);
+/** Collective. From a pass at w = 1, q = 1 (store->rho: row's whole over kept; store->kept; rest->kept) the rest, and
+ *  store->rho, store->gamma with it. */
+ferry_status ferry_rest_take(ferry_rest *rest, ferry_store *store, ferry_sinkhorn *s);
+/** Collective. Before a pass: what rows get, at store->moves. */
+void ferry_rest_begin(ferry_rest *rest, const ferry_store *store, const ferry_sinkhorn *s);
+/** Local, by one thread. What row i gets. */
+static inline double ferry_rest_of_row(const ferry_rest *rest, int64_t i)
+{
+    return rest->matrix ? rest->row[i] * rest->e[rest->groups->group[i]] : 0;
+}
+/** Local, by one thread. Row i gives q times its rest. */
+static inline void ferry_rest_give(ferry_rest *rest, int64_t i, double q, int thread)
+{
+    if (rest->matrix)
+        rest->sums[(int64_t)thread * rest->groups->count + rest->groups->group[i]] +=
+            ferry_exact(q * rest->row[i], rest->units);
+}
+/** Collective. After it: columns and the mass between groups gain their part. */
+void ferry_rest_end(ferry_rest *rest, const ferry_store *store, ferry_sinkhorn *s);
 /** Collective. rho and gamma; *lost, the same on all ranks: a row or column kept less than half of its sum. */
 ferry_status ferry_store_calibrate(ferry_store *store, ferry_sinkhorn *s, bool *lost);
 FERRY_END

@@ -9,6 +9,8 @@
  * A column whose sum is so small that most of it was not kept (b_j many times c_j) has gamma_j = 1 instead, and what it
  * lost is added, times w_j.
  *
+ * With mass between groups, what was not kept is not lost: store_rest.c adds it to both sums.
+ *
  * Threads take whole canonical source blocks, and 12 rows of a panel at once: their tiles come from memory for the row
  * sums and are in the second cache for the column sums, during which half of the next 12 rows' come. Several grid
  * columns: all row sums first, one reduction, then the column sums; the same bits.
@@ -90,7 +92,7 @@ static void finish_rows(float *v, pass *p, int64_t first, const double *sums)
         if (p->calibrating) {
             store->rho[row] = present ? store->targets / sums[i] : 0;
             v[i] = present ? (float)(store->r[row] * store->times) : 0;
-            if (present && !(sums[i] >= store->targets / 2 && sums[i] < INFINITY)) {
+            if (present && !(sums[i] >= (s->aggregate ? 0 : store->targets / 2) && sums[i] < INFINITY)) {
 #pragma omp atomic write
                 p->lost = 1;
             }
@@ -99,11 +101,13 @@ static void finish_rows(float *v, pass *p, int64_t first, const double *sums)
         s->f[row] = -INFINITY;
         s->r[row] = 0;
         if (present) {
-            const double sum = store->rho[row] * (store->r[row] / store->targets) * sums[i];
+            const double sum = store->rho[row] *
+                               (store->r[row] / store->targets * sums[i] + ferry_rest_of_row(&store->groups_rest, row));
             const double f = s->tau_a * (s->epsilon * (log(s->a[row]) - log(sum)) + store->f[row]);
             const double q = exp((f - store->f[row]) / s->epsilon);
             s->f[row] = f;
             s->r[row] = ferry_bad_sum(sum) ? sum : q * sum;
+            ferry_rest_give(&store->groups_rest, row, q, omp_get_thread_num());
             v[i] = ferry_bad_sum(sum) ? NAN : (float)(q * store->r[row] * store->times);
         }
         if (s->raw) s->raw[row] = s->f[row];
@@ -264,7 +268,7 @@ static ferry_status one_block(pass *p, int block, int thread)
 {
     ferry_store *store = p->store;
     ferry_sinkhorn *s = p->s;
-    ferry_aggregate *a = p->calibrating ? NULL : s->aggregate;
+    ferry_aggregate *a = s->aggregate;
     worker k = {.c = s->leaf + 2 * s->columns * thread,
                 .run = s->leaf + (2 * thread + 1) * s->columns,
                 .touched = store->touched + thread * store->units,
@@ -341,25 +345,6 @@ static ferry_status run_pass(double *out, pass *p)
     return grid->cols == 1 ? status : ferry_agree(grid->world, status); /* one column: down is the world */
 }
 
-ferry_status ferry_store_calibrate(ferry_store *store, ferry_sinkhorn *s, bool *lost)
-{
-    pass p = {.store = store, .s = s, .calibrating = true};
-    double lost_mass;
-    for (int64_t j = 0; j < s->columns; j++) store->w[j] = 1;
-    FERRY_TRY(run_pass(store->gamma, &p));
-    for (int64_t j = 0; j < s->columns; j++) {
-        const double kept = store->gamma[j] / (store->targets * store->times), whole = store->c[j];
-        const bool counts = j < s->targets && whole > 0 && whole < INFINITY;
-        const bool here = counts && kept >= whole / 2 && kept < INFINITY;
-        store->gamma[j] = here ? whole / kept : 1;
-        store->rest[j] = counts && !here ? whole - kept : 0;
-        if (j < s->targets) s->work[j] = counts && !here ? s->b[j] : 0;
-    }
-    FERRY_TRY(ferry_sinkhorn_target_sum(&lost_mass, s, s->work));
-    *lost = ferry_max(s->grid->world, p.lost) != 0 || !(lost_mass <= MOST_LOST * s->mass_b);
-    return FERRY_OK;
-}
-
 /* w, factors, and what the mass between groups needs, at s->g */
 static void begin_pass(ferry_store *store, const ferry_sinkhorn *s)
 {
@@ -372,7 +357,8 @@ static void begin_pass(ferry_store *store, const ferry_sinkhorn *s)
         store->w[j] = empty ? 0 : (float)w;
         store->group_w[j] = (float)(store->gamma[j] * (double)store->w[j]);
         const double whole = near == move ? w : exp(move);
-        store->factor[j] = empty ? 0 : store->gamma[j] * whole * scale;
+        store->moves[j] = empty ? 0 : whole;
+        store->factor[j] = store->gamma[j] * store->moves[j] * scale;
         store->rest_now[j] = store->rest[j] > 0 ? store->rest[j] * whole : 0;
     }
     if (!s->aggregate) return;
@@ -385,6 +371,48 @@ static void begin_pass(ferry_store *store, const ferry_sinkhorn *s)
     }
 }
 
+/* Collective. The pass at w = q = 1: rho from the row sums, store->kept; mass between groups is counted apart. */
+static ferry_status calibrating_pass(pass *p)
+{
+    ferry_store *store = p->store;
+    ferry_sinkhorn *s = p->s;
+    ferry_aggregate *whole = s->aggregate, kept;
+    for (int64_t j = 0; j < s->columns; j++) {
+        store->gamma[j] = 1;
+        store->rest[j] = 0;
+    }
+    begin_pass(store, s);
+    if (whole) {
+        kept = *whole;
+        kept.sums = store->groups_rest.kept;
+        memset(kept.sums, 0, (size_t)(kept.size * store->threads) * sizeof *kept.sums);
+        s->aggregate = &kept;
+    }
+    ferry_status status = run_pass(store->kept, p);
+    s->aggregate = whole;
+    return status;
+}
+
+ferry_status ferry_store_calibrate(ferry_store *store, ferry_sinkhorn *s, bool *lost)
+{
+    pass p = {.store = store, .s = s, .calibrating = true};
+    double lost_mass;
+    if (s->aggregate)
+        FERRY_TRY(ferry_agree(s->grid->world, ferry_rest_open(&store->groups_rest, store, s->aggregate->groups)));
+    FERRY_TRY(calibrating_pass(&p));
+    for (int64_t j = 0; j < s->columns; j++) {
+        const double kept = store->kept[j] /= store->targets * store->times, whole = store->c[j];
+        const bool counts = j < s->targets && whole > 0 && whole < INFINITY;
+        const bool here = counts && kept >= whole / 2 && kept < INFINITY;
+        store->gamma[j] = here ? whole / kept : 1;
+        store->rest[j] = counts && !here && !s->aggregate ? whole - kept : 0;
+        if (j < s->targets) s->work[j] = counts && !here ? s->b[j] : 0;
+    }
+    FERRY_TRY(ferry_sinkhorn_target_sum(&lost_mass, s, s->work));
+    *lost = ferry_max(s->grid->world, p.lost) != 0 || (!s->aggregate && !(lost_mass <= MOST_LOST * s->mass_b));
+    return s->aggregate && !*lost ? ferry_rest_take(&store->groups_rest, store, s) : FERRY_OK;
+}
+
 ferry_status ferry_store_iterate(ferry_store *store, ferry_sinkhorn *s)
 {
     pass p = {.store = store, .s = s};
@@ -392,7 +420,9 @@ ferry_status ferry_store_iterate(ferry_store *store, ferry_sinkhorn *s)
         return ferry_fail(FERRY_E_ARG, "nothing is kept of the plan: the store must be filled, and usable, first");
     if (store->again) return ferry_store_iterate_again(store, s);
     begin_pass(store, s);
+    if (store->groups_rest.matrix) ferry_rest_begin(&store->groups_rest, store, s);
     FERRY_TRY(run_pass(s->c, &p));
     for (int64_t j = 0; j < s->columns; j++) s->c[j] = store->factor[j] * s->c[j] + store->rest_now[j];
+    if (store->groups_rest.matrix) ferry_rest_end(&store->groups_rest, store, s);
     return FERRY_OK;
 }
