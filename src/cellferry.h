@@ -20,6 +20,7 @@
 #include "io/stored.h"
 #include "io/version.h"
 #include "io/write.h"
+#include "kernels/halves.h"
 #include "kernels/kernels.h"
 #include "kernels/peak.h"
 #include "kernels/scan.h"

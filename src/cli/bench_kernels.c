@@ -8,8 +8,9 @@
 #define COLUMNS FERRY_TARGET_UNIT
 #define TILE    ((int64_t)ROWS * COLUMNS)
 #define MOST    FERRY_PANELS_AT_ONCE
-enum { WIDTH = 16, ENTRY_DIM = 50, LEAST_TRIES = 3 };
-#define PIECE 0.08 /* seconds */
+enum { WIDTH = 16, ENTRY_DIM = 50, LEAST_TRIES = 3, GROUPS = 100 };
+#define MOST_HALVES ((int64_t)512 << 20) /* bytes */
+#define PIECE       0.08                 /* seconds */
 
 typedef struct bench {
     const ferry_kernels *k;
@@ -19,6 +20,13 @@ typedef struct bench {
     float *x, *y, *alpha, *beta, *norm, *plan[MOST], *q, *v, *values;
     int32_t *columns;
     double *c, *m, *t, *out, sums[MOST][ROWS], kept;
+    ferry_masses masses; /* of GROUPS groups of columns side by side, and its arrays */
+    int64_t *run, *mass;
+    int32_t *part, *group;
+    float *mask;
+    uint16_t *halves; /* [parts][units][12][32] more than the last cache holds */
+    int64_t parts;
+    int32_t *unit;
 } bench;
 
 /* ---- what is timed: `panels` panels against all columns ---- */
@@ -49,6 +57,22 @@ static void run_one_pass(bench *b)
 {
     run_plan(b);
     run_column_sums(b);
+}
+static void run_masses(bench *b)
+{
+    run_plan(b);
+    for (int g = 0; g < b->panels; g++) b->k->column_masses(b->c, b->plan[g], b->q, 0, b->tile[g].units, &b->masses);
+}
+/* A pass over kept tiles: each part's row sums, then its column sums, while the next one comes. */
+static void run_halves(bench *b)
+{
+    const ferry_halves *k = ferry_halves_of(b->k);
+    const int64_t units = b->tile[0].units, step = units * FERRY_HALF_TILE;
+    for (int64_t p = 0; p < b->parts; p++) {
+        const uint16_t *at = b->halves + p * step, *next = b->halves + (p + 1) % b->parts * step;
+        k->rows(b->sums[0], at, b->beta, b->unit, units, at + step / 2);
+        k->columns(b->c, at, b->q, b->unit, units, 0, FERRY_HALF_ROWS, next);
+    }
 }
 static void run_scores(bench *b)
 {
@@ -89,13 +113,17 @@ typedef struct piece {
     const char *name;
     void (*run)(bench *);
     double extra; /* multiply-adds of a pair beside those of its dimensions; below 0: no roof is said */
-    double entry; /* bytes of a pair's entry from and to memory, when the panel stays in no cache */
+    double entry; /* bytes of a pair's entry from and to memory, when the panel stays in no cache; below 0: that many
+                     are read from memory anyway */
     ferry_tile_kind kind;
     double p;
 } piece;
-/* 2^s takes 6 multiply-adds and its sum one more; an entry that is written is read before that */
+/* 2^s takes 6 multiply-adds and its sum one more; what else both take, and the start of a sum, may cost the same units
+ * of a CPU three more, so that 92 to 95 % are the most at 30 to 50 dimensions there. An entry that is written is read
+ * before that. */
 static const piece on_points[] = {{"plan", run_plan, 7, 8, FERRY_TILE_LINEAR, 0},
-                                  {"plan + column_sums", run_one_pass, 8, 12, FERRY_TILE_LINEAR, 0}},
+                                  {"plan + column_sums", run_one_pass, 8, 12, FERRY_TILE_LINEAR, 0},
+                                  {"plan + column_masses", run_masses, 8, 12, FERRY_TILE_LINEAR, 0}},
                    at_start[] = {{"scores", run_scores, 0, 8, FERRY_TILE_LINEAR, 0},
                                  {"scores + column_lse", run_start, 8, 12, FERRY_TILE_LINEAR, 0}},
                    on_entries[] = {{"column_sums", run_column_sums, 1, 4, FERRY_TILE_LINEAR, 0},
@@ -105,6 +133,7 @@ static const piece on_points[] = {{"plan", run_plan, 7, 8, FERRY_TILE_LINEAR, 0}
                                    {"row_above, all rows, 1/4 pass", run_above, 1, 4, FERRY_TILE_LINEAR, 0},
                                    {"times, 16 wide", run_times, WIDTH, 4, FERRY_TILE_LINEAR, 0},
                                    {"transposed_times, 16 wide", run_transposed, WIDTH, 4, FERRY_TILE_LINEAR, 0}},
+                   on_halves[] = {{"halves: rows + columns", run_halves, 2, -2, FERRY_TILE_LINEAR, 0}},
                    on_kinds[] = {{"scores of euclidean", run_scores, -1, 8, FERRY_TILE_EUCLIDEAN_P, 1},
                                  {"scores of euclidean_p:1.5", run_scores, -1, 8, FERRY_TILE_EUCLIDEAN_P, 1.5},
                                  {"scores of arccos:1", run_scores, -1, 8, FERRY_TILE_ARCCOS, 1},
@@ -118,6 +147,54 @@ static ferry_status numbers(float **out, int64_t count, double from, double to)
 {
     FERRY_TRY(ferry_alloc(out, count));
     for (int64_t i = 0; i < count; i++) (*out)[i] = (float)(from + (to - from) * (double)(i * 7919 % 10007) / 10007);
+    return FERRY_OK;
+}
+
+/* GROUPS groups of equally many columns; a unit that holds several is a run of its own. */
+static ferry_status open_masses(bench *b, int64_t units)
+{
+    const int64_t columns = units * COLUMNS;
+    int parts = 0, runs = 0, last = -1;
+    FERRY_TRY(ferry_alloc(&b->run, units + 1));
+    FERRY_TRY(ferry_alloc(&b->part, units + 1));
+    FERRY_TRY(ferry_alloc(&b->group, columns));
+    FERRY_TRY(ferry_alloc(&b->mask, (units + GROUPS) * COLUMNS));
+    FERRY_TRY(ferry_alloc(&b->mass, GROUPS));
+    for (int64_t u = 0; u < units; u++) {
+        const int first = (int)(u * COLUMNS * GROUPS / columns);
+        const int end = (int)((u * COLUMNS + COLUMNS - 1) * GROUPS / columns);
+        if (first == end && first == last) continue;
+        b->run[runs] = u;
+        b->part[runs++] = parts;
+        last = first == end ? first : -1;
+        for (int j = 0; j < COLUMNS; j++) {
+            const int group = (int)((u * COLUMNS + j) * GROUPS / columns);
+            if (j == 0 || group != b->group[parts - 1]) b->group[parts++] = group;
+            b->mask[(int64_t)(parts - 1) * COLUMNS + j] = 1;
+        }
+    }
+    b->run[runs] = units;
+    b->part[runs] = parts;
+    b->masses = (ferry_masses){.segments = 1,
+                               .end = {ROWS},
+                               .row = {b->mass},
+                               .per_mass = 1,
+                               .run = b->run,
+                               .part = b->part,
+                               .mask = b->mask,
+                               .group = b->group,
+                               .runs = runs};
+    return FERRY_OK;
+}
+static ferry_status open_halves(bench *b)
+{
+    const int64_t step = b->tile[0].units * FERRY_HALF_TILE, bytes = step * (int64_t)sizeof *b->halves;
+    const int64_t wanted = 2 * ferry_last_cache() < MOST_HALVES ? 2 * ferry_last_cache() : MOST_HALVES;
+    b->parts = wanted / bytes + 1;
+    FERRY_TRY(ferry_alloc(&b->halves, b->parts * step));
+    FERRY_TRY(ferry_alloc(&b->unit, b->tile[0].units));
+    for (int64_t i = 0; i < b->parts * step; i++) b->halves[i] = (uint16_t)(0x3000 + i % 1024);
+    for (int64_t u = 0; u < b->tile[0].units; u++) b->unit[u] = (int32_t)u;
     return FERRY_OK;
 }
 
@@ -138,6 +215,7 @@ static ferry_status bench_open(bench *b, const bench_job *job, int dim, int pane
     FERRY_TRY(ferry_alloc(&b->m, columns));
     FERRY_TRY(ferry_alloc(&b->t, columns));
     FERRY_TRY(ferry_alloc(&b->out, columns * WIDTH));
+    FERRY_TRY(open_masses(b, units));
     for (int g = 0; g < panels; g++) {
         FERRY_TRY(numbers(&b->plan[g], units * TILE, 0, 1));
         b->tile[g] = (ferry_tile){.dim = dim,
@@ -160,6 +238,13 @@ static void bench_close(bench *b)
     for (int i = 0; i < COUNT(doubles); i++) free(doubles[i]);
     for (int g = 0; g < MOST; g++) free(b->plan[g]);
     free(b->columns);
+    free(b->run);
+    free(b->part);
+    free(b->group);
+    free(b->mask);
+    free(b->mass);
+    free(b->halves);
+    free(b->unit);
 }
 
 /* ---- timing ---- */
@@ -167,7 +252,8 @@ static void bench_close(bench *b)
 /* Pairs per core-second. */
 static double rate(bench *b, const piece *p)
 {
-    const double pairs = (double)b->tile[0].units * (double)TILE * b->panels, end = ferry_core_seconds() + PIECE;
+    const double units = (double)b->tile[0].units, end = ferry_core_seconds() + PIECE;
+    const double pairs = p->run == run_halves ? units * FERRY_HALF_TILE * (double)b->parts : units * TILE * b->panels;
     const int times = 1 + (int)(3e5 / pairs);
     double best = 0;
     for (int g = 0; g < b->panels; g++) {
@@ -176,9 +262,9 @@ static double rate(bench *b, const piece *p)
     }
     p->run(b); /* the caches as in the middle of a pass */
     for (int tries = 0; tries < LEAST_TRIES || ferry_core_seconds() < end; tries++) {
-        const double start = ferry_core_seconds();
+        const ferry_watch start = ferry_watch_start();
         for (int n = 0; n < times; n++) p->run(b);
-        best = fmax(best, pairs * times / (ferry_core_seconds() - start));
+        best = fmax(best, pairs * times / ferry_watch_seconds(&start));
     }
     return best;
 }
@@ -191,10 +277,11 @@ static void find_roof(bench_result *out, const bench_job *job, const piece *p)
     double bytes = 0;
     if (p->extra < 0 || ops <= 0) return;
     if (columns * out->dim * sizeof(float) > cache) bytes += (double)(out->dim * sizeof(float)) / ROWS / out->panels;
-    if (columns * out->panels * ROWS * sizeof(float) > cache) bytes += p->entry;
+    if (p->entry > 0 && columns * out->panels * ROWS * sizeof(float) > cache) bytes += p->entry;
+    const double memory = p->entry < 0 ? job->reading / -p->entry : bytes > 0 ? job->bandwidth / bytes : INFINITY;
     out->roof = job->lanes / ops;
-    out->memory = bytes > 0 && job->bandwidth / bytes < out->roof;
-    if (out->memory) out->roof = job->bandwidth / bytes;
+    out->memory = memory < out->roof;
+    if (out->memory) out->roof = memory;
 }
 
 /* Collective. */
@@ -215,7 +302,9 @@ static ferry_status measure(const listener *to, const piece *pieces, int count, 
 {
     bench_job *job = to->job;
     bench b = {0};
-    ferry_status status = ferry_agree(to->world, bench_open(&b, job, dim, panels));
+    ferry_status status = bench_open(&b, job, dim, panels);
+    if (status == FERRY_OK && pieces == on_halves) status = open_halves(&b);
+    status = ferry_agree(to->world, status);
     for (int i = 0; i < count && status == FERRY_OK; i++) {
         bench_result result = {.kernel = pieces[i].name, .dim = entries ? 0 : dim, .panels = panels};
         ferry_barrier(to->world);
@@ -234,11 +323,14 @@ ferry_status bench_table(bench_job *job, const ferry_world *world,
     static const int together[] = {1, 2, MOST};
     const listener to = {job, world, tell, self};
     job->lanes = slowest(world, ferry_peak_multiply_adds(job->kernels));
+    FERRY_TRY(ferry_agree(world, ferry_peak_reading(&job->reading)));
+    job->reading = slowest(world, job->reading);
     for (int d = 0; d < job->dim_count; d++) {
         for (int g = 0; g < COUNT(together); g++)
             FERRY_TRY(measure(&to, on_points, COUNT(on_points), job->dims[d], together[g], false));
         FERRY_TRY(measure(&to, at_start, COUNT(at_start), job->dims[d], 1, false));
     }
     FERRY_TRY(measure(&to, on_entries, COUNT(on_entries), ENTRY_DIM, 1, true));
+    FERRY_TRY(measure(&to, on_halves, COUNT(on_halves), ENTRY_DIM, 1, true));
     return measure(&to, on_kinds, COUNT(on_kinds), ENTRY_DIM, 1, false);
 }

@@ -20,6 +20,7 @@ typedef struct bench_job {
     int dim_count;
     int64_t columns;
     double bandwidth; /* bytes per core-second */
+    double reading;   /* the same of reading alone; found by bench_table */
     double lanes;     /* multiply-adds per core-second; the largest of what is measured between the kernels */
 } bench_job;
 

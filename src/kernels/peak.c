@@ -11,13 +11,28 @@
 enum { CHAINS = 12, STEPS = 50000, RUNS = 40, SWEEPS = 5 }; /* 12 chains hide the latency of two units */
 #define UNROLL        _Pragma("GCC unroll 12")
 #define TRIAD_BYTES   ((int64_t)256 << 20)
+#define SLICE         2e-3 /* seconds that a thread has the core, at least, once it has got it */
+#define AHEAD         256  /* numbers of a sweep */
 #define DEFAULT_CACHE ((int64_t)32 << 20)
 
-double ferry_core_seconds(void)
+static double seconds(clockid_t clock)
 {
     struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    clock_gettime(clock, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+double ferry_core_seconds(void)
+{
+    return seconds(CLOCK_THREAD_CPUTIME_ID);
+}
+ferry_watch ferry_watch_start(void)
+{
+    return (ferry_watch){seconds(CLOCK_MONOTONIC), ferry_core_seconds()};
+}
+double ferry_watch_seconds(const ferry_watch *start)
+{
+    const double wall = seconds(CLOCK_MONOTONIC) - start->wall;
+    return wall < SLICE ? wall : fmax(SLICE, ferry_core_seconds() - start->core);
 }
 
 /* Chains of multiply-adds, unlike so that none is computed for another; returns the lanes done. */
@@ -67,8 +82,9 @@ double ferry_peak_multiply_adds(const ferry_kernels *kernels)
 #endif
     (void)kernels;
     for (int n = 0; n < RUNS; n++) {
-        const double start = ferry_core_seconds(), lanes = chains();
-        best = fmax(best, lanes / (ferry_core_seconds() - start));
+        const ferry_watch start = ferry_watch_start();
+        const double lanes = chains();
+        best = fmax(best, lanes / ferry_watch_seconds(&start));
     }
     return best;
 }
@@ -90,9 +106,36 @@ ferry_status ferry_peak_bandwidth(double *bytes_per_second)
     FERRY_TRY(ferry_alloc(&c, count));
     for (int64_t i = 0; i < count; i++) b[i] = c[i] = a[i] = (double)i; /* pages of their own */
     for (int n = 0; n < SWEEPS; n++) {
-        const double start = ferry_core_seconds();
+        const ferry_watch start = ferry_watch_start();
         triad(a, b, c, 0.5, count);
-        *bytes_per_second = fmax(*bytes_per_second, 32.0 * (double)count / (ferry_core_seconds() - start));
+        *bytes_per_second = fmax(*bytes_per_second, 32.0 * (double)count / ferry_watch_seconds(&start));
+    }
+    return FERRY_OK;
+}
+
+/* Eight sums, and each line asked for some time before: what one core can read, not how well its look-ahead guesses. */
+static double total(const double *a, int64_t count)
+{
+    double sum[8] = {0};
+    for (int64_t i = 0; i < count; i += 8) {
+        __builtin_prefetch(a + i + AHEAD);
+        for (int l = 0; l < 8; l++) sum[l] += a[i + l];
+    }
+    return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+}
+ferry_status ferry_peak_reading(double *bytes_per_second)
+{
+    const int64_t count = TRIAD_BYTES / (int64_t)sizeof(double);
+    FERRY_AUTO double *a = NULL;
+    double sum = 0;
+    *bytes_per_second = 0;
+    FERRY_TRY(ferry_alloc(&a, count));
+    for (int64_t i = 0; i < count; i++) a[i] = (double)(i % 7);
+    for (int n = 0; n < SWEEPS; n++) {
+        const ferry_watch start = ferry_watch_start();
+        sum += total(a, count);
+        __asm__ volatile("" : "+m"(sum));
+        *bytes_per_second = fmax(*bytes_per_second, 8.0 * (double)count / ferry_watch_seconds(&start));
     }
     return FERRY_OK;
 }
