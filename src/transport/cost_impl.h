@@ -71,7 +71,7 @@ FERRY_API double ferry_target_residual(const ferry_target *target, const ferry_c
 FERRY_API void ferry_target_close(ferry_target *target);
 
 /** Units of a panel that are evaluated, the others being left out: pieces of units side by side, in ascending order,
- *  none across canonical blocks or runs. */
+ *  none across canonical blocks. */
 typedef struct ferry_pieces {
     int64_t count;
     const int32_t *unit; /* [count][2] first unit of the piece, and how many */

@@ -13,7 +13,7 @@
 #define COARSE 1e-5 /* thresholds from which on what is left out does not matter */
 #define THIN   16   /* times of what a column may lose, that it must have at least */
 
-/* The end of the piece that begins with list[at]; units of one piece are of one block and one run. */
+/* The end of the piece that begins with list[at]; units of one piece are of one block. */
 static int64_t piece_end(const int32_t *list, int64_t at, int64_t count, int64_t stop)
 {
     int64_t end = at + 1;
@@ -28,14 +28,12 @@ bool ferry_store_list(ferry_store *store, const ferry_cost *cost, int64_t index,
     int32_t *unit = (int32_t *)(void *)ferry_arena_room(arena, (size_t)(2 * count) * sizeof *unit);
     ferry_pieces *pieces = &store->pieces[index];
     int64_t listed;
-    int b = 0, r = 0;
+    int b = 0;
     if (!unit) return false;
     *pieces = (ferry_pieces){0, unit};
     for (int64_t at = 0, end; at < count; at = end) {
         while (list[at] >= cost->unit[b + 1]) b++;
-        while (r < cost->runs && list[at] >= cost->run[r + 1]) r++;
-        const int64_t stop = cost->runs && cost->run[r + 1] < cost->unit[b + 1] ? cost->run[r + 1] : cost->unit[b + 1];
-        end = piece_end(list, at, count, stop);
+        end = piece_end(list, at, count, cost->unit[b + 1]);
         unit[2 * pieces->count] = list[at];
         unit[2 * pieces->count++ + 1] = (int32_t)(end - at);
     }
