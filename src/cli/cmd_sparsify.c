@@ -1,4 +1,5 @@
 /* cmd_sparsify.c - `cellferry sparsify`: the plan's large entries as a CSR coupling, by row blocks. */
+#include "progress.h"
 #include "stream.h"
 #include <math.h>
 #include <stdio.h>
@@ -24,31 +25,43 @@ static const cli_option table[] = {
     {"n-samples", 0, OPTION_COUNT, "N", AT(n_samples), "1024", "rows", "sample of percentile"},
     {NULL, 0, OPTION_FLAG, NULL, 0, NULL, NULL, NULL}};
 
-typedef struct mass_writer {
+/* Rows and their masses go into the result; that is a stage of its own, between those of the passes. */
+typedef struct coupling {
     ferry_output *output;
-} mass_writer;
+    ferry_sink rows;
+} coupling;
 
-/* Collective, as the sink: blocks of all ranks together are the next rows. */
+/* Collective. */
+static ferry_status write_rows(void *self, const ferry_rows *rows)
+{
+    const coupling *to = self;
+    watch_stage("write");
+    return to->rows.take(to->rows.self, rows);
+}
+
+/* Collective, after write_rows: blocks of all ranks together are the next rows. */
 static ferry_status write_masses(void *self, int64_t first, int64_t count, const double *mass, const double *kept)
 {
-    const mass_writer *writer = self;
-    FERRY_TRY(ferry_output_rows(writer->output, "obs/mass", first, count, mass));
-    return ferry_output_rows(writer->output, "obs/kept_mass", first, count, kept);
+    const coupling *to = self;
+    FERRY_TRY(ferry_output_rows(to->output, "obs/mass", first, count, mass));
+    FERRY_TRY(ferry_output_rows(to->output, "obs/kept_mass", first, count, kept));
+    watch_stage("passes");
+    return FERRY_OK;
 }
 
 /* Collective. */
 static ferry_status sparsify(ferry_sparsify_result *result, stream *s, const ferry_sparsify_options *options)
 {
-    ferry_sink sink = {0};
-    mass_writer writer;
     FERRY_TRY(stream_output(s, &s->plan.source));
     FERRY_TRY(stream_var_cells(s, &s->plan.target));
     FERRY_TRY(ferry_output_column_create(s->output, "obs", "mass", FERRY_F64));
     FERRY_TRY(ferry_output_column_create(s->output, "obs", "kept_mass", FERRY_F64));
-    FERRY_TRY(ferry_output_csr_open(&sink, s->output, "X", s->plan.source.cells, s->plan.target.cells));
-    writer.output = s->output;
-    FERRY_TRY(ferry_sparsify(result, &s->plan, &s->program->world, options, &sink, write_masses, &writer));
-    return ferry_output_csr_finish(&sink);
+    coupling to = {.output = s->output};
+    FERRY_TRY(ferry_output_csr_open(&to.rows, s->output, "X", s->plan.source.cells, s->plan.target.cells));
+    const ferry_sink sink = {write_rows, &to};
+    FERRY_TRY(ferry_sparsify(result, &s->plan, &s->program->world, options, &sink, write_masses, &to));
+    watch_stage("write");
+    return ferry_output_csr_finish(&to.rows);
 }
 
 static void report(const stream *s, const sparsify_options *o, const ferry_sparsify_result *result)

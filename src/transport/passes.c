@@ -105,6 +105,7 @@ static void choose_batch(ferry_passes *passes, const ferry_passes_options *optio
         if (rows > most) most = rows;
     }
     if (batch <= 0) batch = ferry_min(passes->world, rows_that_fit(passes, options));
+    if (options->batch <= 0 && options->most_rows > 0 && batch > options->most_rows) batch = options->most_rows;
     if (batch > most) batch = most;
     batch = (batch + UNIT - 1) / UNIT * UNIT;
     passes->batch = batch > 0 ? batch : UNIT;
@@ -207,24 +208,29 @@ ferry_status ferry_passes_check(ferry_passes *passes)
     return ferry_plan_same(passes->world, passes->plan, false, seen);
 }
 
-ferry_panel *ferry_passes_panel(ferry_passes *passes, const ferry_pass *pass, int64_t number, int64_t step, int thread)
+ferry_panel *ferry_passes_panel_of(ferry_passes *passes, const ferry_pass *pass, const int64_t *next, int count,
+                                   int thread)
 {
     const int together = passes->together;
     ferry_panel *pool = passes->pool + (int64_t)thread * together;
     int64_t *held = passes->number + (int64_t)thread * together;
     ferry_panel_rows rows[FERRY_PANELS_AT_ONCE];
-    int count = 0;
     for (int g = 0; g < together; g++)
-        if (held[g] == number) return passes->panel[thread] = &pool[g];
-    for (int64_t p = number; count < together && p < pass->panels; p += step) {
-        held[count] = p;
-        rows[count] = (ferry_panel_rows){&pool[count], p, pass->f + p * UNIT};
-        count++;
-        if (step == 0) break;
-    }
-    for (int g = count; g < together; g++) held[g] = -1;
+        if (held[g] == next[0]) return passes->panel[thread] = &pool[g];
+    if (count > together) count = together;
+    for (int g = 0; g < together; g++) held[g] = g < count ? next[g] : -1;
+    for (int g = 0; g < count; g++) rows[g] = (ferry_panel_rows){&pool[g], next[g], pass->f + next[g] * UNIT};
     ferry_panels_plan(rows, count, &pass->source, &passes->target);
     return passes->panel[thread] = pool;
+}
+
+ferry_panel *ferry_passes_panel(ferry_passes *passes, const ferry_pass *pass, int64_t number, int64_t step, int thread)
+{
+    int64_t next[FERRY_PANELS_AT_ONCE] = {number};
+    int count = 1;
+    for (int64_t p = number + step; step > 0 && count < passes->together && p < pass->panels; p += step)
+        next[count++] = p;
+    return ferry_passes_panel_of(passes, pass, next, count, thread);
 }
 
 void ferry_passes_plan(ferry_passes *passes, const ferry_pass *pass, int64_t first, int count)

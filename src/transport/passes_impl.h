@@ -24,6 +24,7 @@ typedef struct ferry_passes_options {
     int64_t fixed_bytes;      /* what the body takes of it anyway, */
     int64_t row_bytes;        /* per source row of a batch, */
     int64_t thread_bytes;     /* and per thread beside its panel */
+    int64_t most_rows;        /* of a batch that is chosen; 0: no limit */
 } ferry_passes_options;
 
 /** The target side of an opened plan, ready for passes that stream the source side: grid, cost, prepared potentials. */
@@ -72,6 +73,9 @@ FERRY_API ferry_status ferry_passes_check(ferry_passes *passes);
  *  thread, `step` further each, are evaluated with it and are there when they are asked for; step 0: none. */
 FERRY_API ferry_panel *ferry_passes_panel(ferry_passes *passes, const ferry_pass *pass, int64_t number, int64_t step,
                                           int thread);
+/** Local. The same where the panels that follow are any others: next [count] begins with the one that is wanted. */
+FERRY_API ferry_panel *ferry_passes_panel_of(ferry_passes *passes, const ferry_pass *pass, const int64_t *next,
+                                             int count, int thread);
 /** Local. Panels first ... first + count - 1 of the pass into passes->panel[0 ... count - 1], one thread each; count <=
  *  threads, and the next call goes on where this one ends. */
 FERRY_API void ferry_passes_plan(ferry_passes *passes, const ferry_pass *pass, int64_t first, int count);

@@ -12,9 +12,10 @@
 #include <math.h>
 #include <string.h>
 
-#define ROWS    FERRY_SOURCE_UNIT
-#define COLUMNS FERRY_TARGET_UNIT
-#define TILE    ((int64_t)ROWS * COLUMNS)
+#define ROWS        FERRY_SOURCE_UNIT
+#define COLUMNS     FERRY_TARGET_UNIT
+#define TILE        ((int64_t)ROWS * COLUMNS)
+#define BATCH_BYTES ((int64_t)96 << 20) /* that the entries of a batch may take, if nothing is dropped */
 
 ferry_status ferry_sparsify_check(const ferry_sparsify_options *options)
 {
@@ -55,6 +56,7 @@ struct work {
 /* What the rows of one batch on this rank leave. */
 struct batch {
     int64_t first, rows, room;
+    int64_t rows_room, most; /* rows that it may get, entries of each */
     int64_t *indptr, *indices;
     float *values;
     double *mass, *kept; /* [rows] */
@@ -110,6 +112,8 @@ static int64_t most_kept(const ferry_rule *rule, int64_t columns)
 
 static ferry_status open_batch(struct batch *batch, int64_t rows, int64_t most)
 {
+    batch->rows_room = rows;
+    batch->most = most;
     batch->room = (most < 64 ? most : 64) * rows;
     FERRY_TRY(ferry_alloc(&batch->indptr, rows + 1));
     FERRY_TRY(ferry_alloc(&batch->mass, rows));
@@ -162,6 +166,15 @@ static void close_run(struct run *run)
     ferry_passes_close(&run->passes);
 }
 
+/* Rows whose entries are handed over together: not so many that their memory is always new, and some panels for every
+ * thread. */
+static int64_t most_rows(const ferry_plan *plan, int64_t most)
+{
+    const int64_t pair = sizeof(float) + sizeof(int64_t), threads = plan->cost.threads > 0 ? plan->cost.threads : 1;
+    const int64_t fit = BATCH_BYTES / (most > 0 ? most : 1) / pair, least = 4 * threads * FERRY_PANELS_AT_ONCE * ROWS;
+    return fit > least ? fit : least;
+}
+
 static ferry_passes_options passes_options(const struct run *run, const ferry_plan *plan,
                                            const ferry_sparsify_options *options)
 {
@@ -177,6 +190,7 @@ static ferry_passes_options passes_options(const struct run *run, const ferry_pl
         .memory = options->memory,
         .fixed_bytes = columns * number,
         .row_bytes = 2 * most * pair, /* twice: while a batch grows it is there twice */
+        .most_rows = most_rows(plan, most),
         .thread_bytes = ferry_kept_bytes(rule, columns) + (2 * grids + rounds) * ROWS * columns * number,
     };
 }
@@ -236,6 +250,20 @@ static int64_t panel_of(const ferry_passes *passes, const ferry_pass *pass, int 
     return panel < end ? panel : -1;
 }
 
+/* Panels that thread t needs from here on, as many as are evaluated together: part by part, step by step. */
+static int upcoming(int64_t *next, const ferry_passes *passes, const ferry_pass *pass, int part, int64_t step, int t)
+{
+    int count = 0;
+    while (count < passes->together && step * passes->threads < pass->panels) {
+        const int64_t p = panel_of(passes, pass, part, step, t);
+        if (p >= 0) next[count++] = p;
+        if (++part < passes->grid.cols) continue;
+        part = 0;
+        step++;
+    }
+    return count;
+}
+
 /* My columns of the panels that go to every rank of the grid row, into send buffers. */
 static void evaluate_parts(struct run *run, const ferry_pass *pass, int64_t step)
 {
@@ -249,7 +277,9 @@ static void evaluate_parts(struct run *run, const ferry_pass *pass, int64_t step
         for (int part = 0, place = 0; part < cols; part++) {
             const int64_t p = panel_of(passes, pass, part, step, t);
             if (p < 0) continue;
-            ferry_panel *panel = ferry_passes_panel(passes, pass, p, 0, t);
+            int64_t next[FERRY_PANELS_AT_ONCE];
+            const int count = upcoming(next, passes, pass, part, step, t);
+            ferry_panel *panel = ferry_passes_panel_of(passes, pass, next, count, t);
             memcpy(work->send + place * entries, ferry_panel_entries(panel, work->rounded),
                    (size_t)entries * sizeof *work->send);
             memcpy(work->send_sums + place * sums, panel->block_sums, (size_t)sums * sizeof *work->send_sums);
@@ -298,10 +328,15 @@ static void step_together(struct run *run, const ferry_pass *pass, int64_t step)
 
 /* ---- one batch ---- */
 
-static ferry_status make_room(struct batch *batch, int64_t kept, int64_t need)
+/* Room for `need` entries, and for those of the rows to come if they are like the `rows` that are here: growing costs a
+ * copy, and memory never touched before. */
+static ferry_status make_room(struct batch *batch, int64_t kept, int64_t need, int64_t rows)
 {
     if (need <= batch->room) return FERRY_OK;
-    const int64_t room = need > batch->room / 2 * 3 ? need : batch->room / 2 * 3;
+    const double each = rows > 0 ? (double)need / (double)rows : 0;
+    int64_t room = (int64_t)(1.1 * each * (double)batch->rows_room);
+    if (room > batch->most * batch->rows_room) room = batch->most * batch->rows_room;
+    if (room < need) room = need;
     FERRY_TRY(ferry_grow(&batch->indices, kept, room));
     FERRY_TRY(ferry_grow(&batch->values, kept, room));
     batch->room = room;
@@ -340,12 +375,13 @@ static ferry_status join_step(struct run *run)
     struct batch *batch = &run->batch;
     const int threads = run->passes.threads;
     const int64_t had = batch->indptr[batch->rows];
-    int64_t first_row = batch->rows, more = 0;
+    int64_t first_row = batch->rows, more = 0, rows = batch->rows;
     for (int t = 0; t < threads; t++) {
         FERRY_TRY(run->work[t].status);
         more += run->work[t].rows ? run->work[t].kept.total : 0;
+        rows += run->work[t].rows;
     }
-    FERRY_TRY(make_room(batch, had, had + more));
+    FERRY_TRY(make_room(batch, had, had + more, rows));
     for (int t = 0; t < threads; t++)
         if (run->work[t].rows) FERRY_TRY(add_masses(run, &run->work[t]));
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
