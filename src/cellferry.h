@@ -37,6 +37,7 @@
 #include "neighbors/transfer.h"
 #include "neighbors/weights.h"
 #include "transport/apply.h"
+#include "transport/coreset.h"
 #include "transport/cost.h"
 #include "transport/plan.h"
 #include "transport/planner.h"

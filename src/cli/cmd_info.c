@@ -51,10 +51,11 @@ static ferry_status print_solution(ferry_stored *stored)
     static const char *const names[] = {"epsilon",    "tau_a",          "tau_b",          "threshold",
                                         "iterations", "converged",      "transport_cost", "reg_ot_cost",
                                         "mass",       "marginal_error", "dual_gap"};
-    static const char *const more[] = {"lower_bound",   "upper_bound",  "row_error",
-                                       "row_error_max", "column_error", "column_error_max"};
+    static const char *const more[] = {"lower_bound",    "upper_bound",    "row_error",
+                                       "row_error_max",  "column_error",   "column_error_max",
+                                       "coarse_sources", "coarse_targets", "estimated"};
     enum { EPSILON, TAU_A, TAU_B, THRESHOLD, ITERATIONS, CONVERGED, COST, REG_COST, MASS, ERROR, GAP, COUNT };
-    enum { LOWER, UPPER, ROWS, ROWS_MAX, COLUMNS, COLUMNS_MAX, MORE };
+    enum { LOWER, UPPER, ROWS, ROWS_MAX, COLUMNS, COLUMNS_MAX, SOURCES, TARGETS, ESTIMATED, MORE };
     double v[COUNT], w[MORE];
     FERRY_TRY(ferry_stored_attribute_text(&kind, stored, "cost", "kind"));
     FERRY_TRY(ferry_stored_attribute_text(&scale, stored, "cost", "scale_cost"));
@@ -68,6 +69,10 @@ static ferry_status print_solution(ferry_stored *stored)
            v[GAP], v[MASS]);
     for (int i = 0; i < MORE; i++)
         if (number(&w[i], stored, more[i]) != FERRY_OK) return FERRY_OK; /* a file of an earlier version */
+    if (w[SOURCES] > 0)
+        printf("coarse   solved between %.0f source and %.0f target cells, extended to all%s\n", w[SOURCES], w[TARGETS],
+               w[ESTIMATED] != 0 ? "; errors, costs and mass are estimates" : "");
+    if (w[ESTIMATED] != 0) return FERRY_OK;
     printf("bounds   optimum between %.8g and %.8g (gap %.2g of the transport cost)\n", w[LOWER], w[UPPER],
            fabs((w[UPPER] - w[LOWER]) / v[COST]));
     printf("margins  rows off by %.2g in all, at most %.2g; columns by %.2g, at most %.2g\n", w[ROWS], w[ROWS_MAX],

@@ -48,6 +48,14 @@ static void warn_same_cells(const transport_job *job)
                   job->program->input[0]);
 }
 
+/* A rank's part of solving by a coreset: as if the grid had one column, which takes most. */
+static int64_t coreset_bytes(const transport_job *job, int ranks)
+{
+    const int64_t n = job->source.cells, m = job->target.cells;
+    if (!job->coarse) return 0;
+    return ferry_coreset_bytes(&job->cost_options, job->source.dim, &job->coreset, n, m, n / ranks, m, ranks, 1);
+}
+
 /* Collective. The measured base: files open, libraries loaded. */
 static ferry_status choose_layout(transport_job *job)
 {
@@ -59,11 +67,29 @@ static ferry_status choose_layout(transport_job *job)
                              .passes = statistics_passes(job),
                              .iterations = job->solver.max_iterations,
                              .accelerated = job->solver.solver == FERRY_SOLVER_AUTO && job->solver.momentum == 1,
+                             .fixed_bytes = coreset_bytes(job, machine.ranks),
                              .base = ferry_max(&job->program->world, ferry_usage_now().pss)};
     FERRY_TRY(ferry_agree(&job->program->world, ferry_layout_choose(&job->layout, &work, &machine, job->grid_rows,
                                                                     job->grid_cols, job->o->common.batch)));
     job->cost_options.panels = job->layout.panels;
     return FERRY_OK;
+}
+
+/* What stands for the iterations of the table. */
+static void print_coarse_plan(const transport_job *job, const ferry_machine *machine)
+{
+    const ferry_coreset_options *o = &job->coreset;
+    const int64_t n = job->source.cells, m = job->target.cells;
+    const double cells[2] = {(double)(o->cells ? o->cells : ferry_coreset_cells(n)),
+                             (double)(o->cells ? o->cells : ferry_coreset_cells(m))};
+    const double s = fmin(cells[0], (double)n), t = fmin(cells[1], (double)m), all = (double)n * (double)m;
+    char bytes[32];
+    printf("coarse: about %.0f x %.0f cells are solved, %.2g of all pairs an iteration; extended by %.2g of them; then "
+           "%s; "
+           "%s of the bytes\n",
+           s, t, s * t / all, 3 * ((double)n * t + (double)m * s) / all,
+           o->certify == FERRY_CERTIFY_FULL ? "one pass over all pairs" : "no pass over all pairs: estimates",
+           ferry_size_text(bytes, (double)coreset_bytes(job, machine->ranks)));
 }
 
 /* Collective. What --plan prints beside the phases: what the filters keep, and rows that could not be used. */
@@ -91,6 +117,7 @@ static ferry_status describe(transport_job *job)
                bad[i] ? " (a run ends with exit code 3; leave them out with --where)" : "");
     }
     layout_print(&job->layout, &machine);
+    if (job->coarse) print_coarse_plan(job, &machine);
     return FERRY_OK;
 }
 
@@ -177,7 +204,10 @@ static ferry_status work(transport_job *job)
     FERRY_TRY(prepare(job));
     watch_stage("solve");
     progress_goal(job->solver.threshold);
-    FERRY_TRY(ferry_transport(&job->potentials, job->cost, job->a, job->b, &job->solver));
+    if (job->coarse)
+        FERRY_TRY(ferry_transport_coarse(&job->potentials, job->cost, job->a, job->b, &job->solver, &job->coreset));
+    else
+        FERRY_TRY(ferry_transport(&job->potentials, job->cost, job->a, job->b, &job->solver));
     transport_record(job);
     watch_stage("write");
     FERRY_TRY(write_plan(job));
@@ -225,7 +255,10 @@ const cli_command command_transport = {
     .example =
         "cellferry transport cells.h5ad --source-where phase=G1 --target-where phase=S,G2M -o plan.h5\n"
         "mpirun -n 8 cellferry transport day0.h5ad day2.h5ad --rep X_pca --dims 30 --epsilon 0.01 --memory 4G -o "
-        "plan.h5",
+        "plan.h5\n"
+        "mpirun -n 64 cellferry transport day0.h5ad day2.h5ad --coarse 50000 --certify sample -o plan.h5   (millions "
+        "of "
+        "cells)",
     .options = transport_table,
     .absent = transport_absent,
     .groups = GROUP_OUTPUT | GROUP_COMPUTE | GROUP_JSON | GROUP_TALK,

@@ -49,6 +49,14 @@ const cli_option transport_table[] = {
     {"solver", 0, OPTION_CHOICE, "auto|sinkhorn", AT(solver), "auto", NULL,
      "sinkhorn: the plain iteration, comparable one to one with OTT-JAX; auto: whatever reaches the same fixed point "
      "sooner"},
+    {"coarse", 0, OPTION_MAYBE, "[CELLS]", AT(coarse),
+     "(off; alone: a twentieth of a side, at least 20000, at most 50000)", "cells of each side",
+     "solve between so many cells of each side, drawn from groups of near cells, with the mass that each stands for, "
+     "and "
+     "extend their potentials to all cells: the time goes with the number of cells, not of pairs"},
+    {"certify", 0, OPTION_CHOICE, "full|sample", AT(certify), "full", NULL,
+     "what --coarse ends with. full: one pass over all pairs, for the errors, cost and bounds that every result has; "
+     "sample: estimates from 2000 rows and columns of the plan, where all pairs are too many"},
     {"initial", 0, OPTION_TEXT, "PLAN.h5", AT(initial), "(zeros)", NULL,
      "start from other potentials, also of another size where cell names agree"},
     {"precision", 0, OPTION_CHOICE, "float|double", AT(precision), "float", NULL,
@@ -120,6 +128,34 @@ static ferry_status solver_options(ferry_transport_options *out, const transport
     return momentum_parse(out, o->momentum);
 }
 
+static ferry_status coarse_options(transport_job *job)
+{
+    const transport_options *o = job->o;
+    ferry_coreset_options *out = &job->coreset;
+    *out = (ferry_coreset_options)FERRY_CORESET_DEFAULTS;
+    job->coarse = o->coarse != NULL;
+    if (!job->coarse)
+        return o->certify ? ferry_fail(FERRY_E_ARG, "--certify sample belongs to --coarse: every other solve goes "
+                                                    "through all pairs anyway")
+                          : FERRY_OK;
+    if (*o->coarse) {
+        char *end;
+        const double cells = strtod(o->coarse, &end);
+        if (end == o->coarse || *end || !(cells >= 100) || !(cells <= 1e7) || cells != floor(cells))
+            return ferry_fail(FERRY_E_ARG, "--coarse is '%s', but has to be a number of cells from 100 to 10000000",
+                              o->coarse);
+        out->cells = (int64_t)cells;
+    }
+    out->certify = (ferry_certify)o->certify;
+    out->seed = (uint64_t)o->common.seed;
+    if (o->initial) return ferry_fail(FERRY_E_ARG, "--coarse and --initial both say where to begin: leave one out");
+    if (job->solver.momentum != 1 || job->solver.momentum_adaptive_from)
+        return ferry_fail(FERRY_E_ARG, "--coarse solves without --momentum: leave one out");
+    if (job->solver.solver == FERRY_SOLVER_SINKHORN)
+        return ferry_fail(FERRY_E_ARG, "--coarse solves its cells with --solver auto: leave --solver sinkhorn out");
+    return FERRY_OK;
+}
+
 ferry_status transport_check(transport_job *job)
 {
     const transport_options *o = job->o;
@@ -128,6 +164,7 @@ ferry_status transport_check(transport_job *job)
     FERRY_TRY(ferry_cost_parse(cost, o->cost));
     FERRY_TRY(ferry_scale_parse(cost, o->scale_cost));
     FERRY_TRY(solver_options(&job->solver, o));
+    FERRY_TRY(coarse_options(job));
     cost->precision = (ferry_precision)o->precision;
     cost->reduction = (ferry_reduction)o->reduction;
     cost->kernels = job->program->kernels;

@@ -15,6 +15,12 @@ void transport_record(transport_job *job)
     json_count(out, "passes", p->passes);
     json_count(out, "stored_passes", p->stored_passes);
     json_bool(out, "converged", p->converged);
+    if (job->coarse) {
+        json_count(out, "coarse_sources", p->coarse[0]);
+        json_count(out, "coarse_targets", p->coarse[1]);
+        json_bool(out, "estimated", p->estimated);
+        if (p->estimated) json_number(out, "marginal_error_sd", p->error_sd);
+    }
     json_number(out, "marginal_error", p->marginal_error);
     json_number(out, "reg_ot_cost", p->reg_ot_cost);
     json_number(out, "transport_cost", p->transport_cost);
@@ -31,6 +37,39 @@ void transport_record(transport_job *job)
     layout_record(out, &job->layout, &machine);
 }
 
+static void print_coreset(const ferry_potentials *p)
+{
+    printf("coarse   %lld source and %lld target cells, %d iterations between them; extended to all cells\n",
+           (long long)p->coarse[0], (long long)p->coarse[1], p->iterations);
+}
+static void print_figures(const transport_job *job)
+{
+    const ferry_potentials *p = &job->potentials;
+    char passes[48];
+    (void)snprintf(passes, sizeof passes, "%d iterations (%d passes)", p->iterations, p->passes);
+    if (job->coarse) print_coreset(p);
+    printf("%s %s, error %.3g %s %g: %s\n", job->coarse ? "checked " : "solved  ",
+           job->coarse ? "by a pass over all pairs" : passes, p->marginal_error, p->converged ? "below" : "not below",
+           job->solver.threshold, p->converged ? "converged" : "NOT converged");
+    printf("result   transport cost %.7g, regularised cost %.7g, duality gap %.3g, mass %.6g\n", p->transport_cost,
+           p->reg_ot_cost, p->dual_gap, p->mass);
+    printf("bounds   optimum between %.8g and %.8g (gap %.2g of the transport cost)\n", p->lower_bound, p->upper_bound,
+           fabs((p->upper_bound - p->lower_bound) / p->transport_cost));
+    printf("margins  rows off by %.2g in all, at most %.2g; columns by %.2g, at most %.2g\n", p->row_error,
+           p->row_error_max, p->column_error, p->column_error_max);
+}
+/* Of sampled rows and columns. */
+static void print_estimates(const transport_job *job)
+{
+    const ferry_potentials *p = &job->potentials;
+    print_coreset(p);
+    printf(
+        "estimate error %.3g (+- %.1g) of both marginals, rows %.3g, columns %.3g, from %lld of each: NOT certified\n",
+        p->marginal_error, p->error_sd, p->row_error, p->column_error, (long long)job->coreset.sample);
+    printf("result   about: transport cost %.5g, regularised cost %.5g, mass %.5g\n", p->transport_cost, p->reg_ot_cost,
+           p->mass);
+}
+
 void transport_summary(const transport_job *job)
 {
     const ferry_potentials *p = &job->potentials;
@@ -41,14 +80,11 @@ void transport_summary(const transport_job *job)
     input_print("target", &job->target);
     printf("cost     %s, scaled by %s; epsilon %.6g", o->cost, o->scale_cost, p->epsilon);
     if (p->tau_a < 1 || p->tau_b < 1) printf("; unbalanced, tau %g and %g", p->tau_a, p->tau_b);
-    printf("\nsolved   %d iterations (%d passes), error %.3g %s %g: %s\n", p->iterations, p->passes, p->marginal_error,
-           p->converged ? "below" : "not below", job->solver.threshold, p->converged ? "converged" : "NOT converged");
-    printf("result   transport cost %.7g, regularised cost %.7g, duality gap %.3g, mass %.6g\n", p->transport_cost,
-           p->reg_ot_cost, p->dual_gap, p->mass);
-    printf("bounds   optimum between %.8g and %.8g (gap %.2g of the transport cost)\n", p->lower_bound, p->upper_bound,
-           fabs((p->upper_bound - p->lower_bound) / p->transport_cost));
-    printf("margins  rows off by %.2g in all, at most %.2g; columns by %.2g, at most %.2g\n", p->row_error,
-           p->row_error_max, p->column_error, p->column_error_max);
+    printf("\n");
+    if (p->estimated)
+        print_estimates(job);
+    else
+        print_figures(job);
     printf("run      %.2f s on %d rank%s of %d thread%s (%s), at most %s per rank\n", now_seconds() - program->started,
            program->world.size, program->world.size == 1 ? "" : "s", program->threads, program->threads == 1 ? "" : "s",
            program->kernels->name, ferry_size_text(peak, (double)ferry_usage_now().peak_pss));
@@ -76,7 +112,19 @@ void transport_warn(const transport_job *job)
 {
     const ferry_potentials *p = &job->potentials;
     const ferry_world *world = &job->program->world;
-    if (!p->converged)
+    if (p->estimated)
+        ferry_log(world, FERRY_WARN,
+                  "not certified: the error %.3g is an estimate from %lld rows and columns, so the result is marked "
+                  "converged=false. For less error give --coarse more cells, or go on over all pairs with --initial %s",
+                  p->marginal_error, (long long)job->coreset.sample, job->o->common.output);
+    else if (job->coarse && !p->converged)
+        ferry_log(
+            world, FERRY_WARN,
+            "not converged: error %.3g over all pairs, threshold %g; the result is written and marked "
+            "converged=false. Go on with --initial %s (without --coarse), which is a good start, or give --coarse "
+            "more cells",
+            p->marginal_error, job->solver.threshold, job->o->common.output);
+    else if (!p->converged)
         ferry_log(world, FERRY_WARN,
                   "not converged: error %.3g after %d iterations, threshold %g; the result is written and marked "
                   "converged=false. Raise --max-iterations or --epsilon, or go on with --initial %s",

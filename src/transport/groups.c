@@ -98,7 +98,7 @@ static ferry_status find_centres(float *centres, int64_t *found, const ferry_cos
 }
 
 /* Collective. */
-static ferry_status open_clusters(ferry_groups *out, const ferry_cost *cost, int most, uint64_t seed)
+ferry_status ferry_groups_centres(ferry_groups *out, const ferry_cost *cost, int most, uint64_t seed)
 {
     const ferry_grid *grid = cost->grid;
     const int64_t n = grid->source.blocks.rows, m = grid->target.blocks.rows, half = (int64_t)SAMPLE * most / 2;
@@ -160,6 +160,12 @@ static ferry_status assign(int32_t *label, ferry_groups *groups, const ferry_cos
     return FERRY_OK;
 }
 
+ferry_status ferry_groups_label(int32_t *label, ferry_groups *groups, const ferry_cost *cost, bool target,
+                                int64_t first, int64_t count)
+{
+    return assign(label, groups, cost, first, count, target ? ferry_target_row : ferry_source_row);
+}
+
 /* One side: who holds which of its cells. */
 typedef struct side {
     row_of row;
@@ -201,7 +207,7 @@ static ferry_status open_groups(ferry_groups *out, const ferry_cost *cost, int m
     const side target = {ferry_target_row, grid->target_rows, &grid->down, &grid->across, grid->target.first};
     FERRY_AUTO int32_t *of_source = NULL;
     FERRY_AUTO int32_t *of_target = NULL;
-    FERRY_TRY(open_clusters(out, cost, most, seed));
+    FERRY_TRY(ferry_groups_centres(out, cost, most, seed));
     ferry_status status = ferry_alloc(&of_source, grid->source.blocks.rows);
     if (status == FERRY_OK) status = ferry_alloc(&of_target, grid->target.blocks.rows);
     FERRY_TRY(ferry_agree(grid->world, status));

@@ -46,6 +46,11 @@ typedef struct ferry_groups {
 /** Collective. At most `most` groups by k-means of a sample drawn by `seed`. cost is borrowed until close. The same for
  *  every layout. */
 FERRY_API ferry_status ferry_groups_open(ferry_groups *out, const ferry_cost *cost, int most, uint64_t seed);
+/** Collective. The centres alone (clusters, count) into a zeroed out. */
+FERRY_API ferry_status ferry_groups_centres(ferry_groups *out, const ferry_cost *cost, int most, uint64_t seed);
+/** Local. label [count] = groups of source rows, or target rows, first ... of this rank. */
+FERRY_API ferry_status ferry_groups_label(int32_t *label, ferry_groups *groups, const ferry_cost *cost, bool target,
+                                          int64_t first, int64_t count);
 /** Collective (frees the shared window). A zeroed one is fine. */
 FERRY_API void ferry_groups_close(ferry_groups *groups);
 /** Local. Bytes per rank of `count` groups, and of their panels' sums over runs; a rank alone on its node. */

@@ -164,6 +164,9 @@ static ferry_status write_figures(ferry_output *output, const ferry_grid *grid, 
                    {"row_error_max", p->row_error_max},
                    {"column_error", p->column_error},
                    {"column_error_max", p->column_error_max},
+                   {"coarse_sources", (double)p->coarse[0]},
+                   {"coarse_targets", (double)p->coarse[1]},
+                   {"estimated", p->estimated},
                    {"independence", p->independence}};
     FERRY_TRY(ferry_output_attribute_text(output, "/", "kind", KIND));
     FERRY_TRY(ferry_output_attribute_text(output, "/", "version", CELLFERRY_VERSION));

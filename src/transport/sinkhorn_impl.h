@@ -34,6 +34,7 @@ typedef struct ferry_sinkhorn {
     double epsilon, tau_a, tau_b, rho_a, rho_b; /* rho: infinite where tau is 1 */
     double mass_a, mass_b;
     bool balanced, recenter, shifting; /* shifting: recentred by translation invariance (both taus below 1) */
+    bool given; /* f and g are both where the first pass is made */
     int threads, passes;
     double weight; /* momentum of this iteration */
     double *f;     /* [rows] */
@@ -87,6 +88,10 @@ FERRY_API ferry_status ferry_sinkhorn_iterate(ferry_sinkhorn *s);
 /** Collective. lse [columns] = epsilon log sum_i exp((f_i - C_ij) / epsilon), by one pass that cannot underflow. */
 ferry_status ferry_sinkhorn_column_lse(double *lse, ferry_sinkhorn *s);
 
+/** Collective. One plain iteration from options' f and g, both of which are good already: f and the errors, cost and
+ *  bounds of one pass. */
+ferry_status ferry_transport_once(ferry_potentials *out, ferry_cost *cost, const double *a, const double *b,
+                                  const ferry_transport_options *options);
 /** Collective. g from f by that pass, as the first iteration begins. */
 FERRY_API ferry_status ferry_sinkhorn_first_g(ferry_sinkhorn *s);
 /** Collective. The error at f, g, from c and r. */
