@@ -233,10 +233,11 @@ double ferry_traffic_seconds(const ferry_traffic_model *model, int row, int col,
     const ferry_traffic rows = ferry_traffic_rows(model, row, col);
     const double waited =
         (traffic->messages - rows.messages) * speed->latency + (traffic->wire - rows.wire) / speed->bandwidth;
+    const double handling = rows.messages * speed->latency / 2; /* the processor's part of what travels meanwhile */
     const double travelled = rows.messages * speed->latency + rows.wire / speed->bandwidth;
     const int64_t panels = (sources + ROWS - 1) / ROWS;
     const int batch = panels > 0 ? ferry_batch_panels(p->cost, p->dim, p->targets, p->grid_cols, panels) : 1;
     const double last = batch < panels ? (double)batch / (double)panels : 1; /* nothing is computed behind it */
     const double hidden = computed * (1 - last), rest = travelled * last;
-    return computed + waited + (travelled - hidden > rest ? travelled - hidden : rest);
+    return computed + waited + handling + (travelled - hidden > rest ? travelled - hidden : rest);
 }
