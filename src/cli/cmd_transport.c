@@ -56,6 +56,28 @@ static int64_t coreset_bytes(const transport_job *job, int ranks)
     return ferry_coreset_bytes(&job->cost_options, job->source.dim, &job->coreset, n, m, n / ranks, m, ranks, 1);
 }
 
+/* Local. What is left of --memory is for the cache: half of it at most, and what is of use. */
+static ferry_status choose_cache(transport_job *job, const ferry_machine *machine)
+{
+    const ferry_layout *layout = &job->layout;
+    const int64_t left =
+        (machine->memory - layout->bytes) / 51 * 50; /* the heap takes a little more than is asked for */
+    const int64_t rows = job->source.cells / layout->grid_rows, columns = job->target.cells / layout->grid_cols;
+    const int64_t useful =
+        ferry_cache_bytes(rows + rows / 16 + FERRY_SOURCE_UNIT, columns + columns / 16 + FERRY_TARGET_UNIT);
+    char asked[32], rest[32];
+    int64_t bytes = job->cache_most;
+    if (bytes > left && bytes > 0)
+        return ferry_fail(FERRY_E_PLAN,
+                          "--cache %s does not fit beside the rest: --memory leaves %s of it; lower --cache, "
+                          "leave it out, or raise --memory",
+                          ferry_size_text(asked, (double)bytes), ferry_size_text(rest, (double)left));
+    if (bytes < 0) bytes = machine->memory / 2 < left ? machine->memory / 2 : left;
+    if (job->solver.solver == FERRY_SOLVER_SINKHORN || job->cost_options.precision == FERRY_DOUBLE) bytes = 0;
+    job->solver.cache_bytes = bytes < useful ? bytes : useful;
+    return FERRY_OK;
+}
+
 /* Collective. The measured base: files open, libraries loaded. */
 static ferry_status choose_layout(transport_job *job)
 {
@@ -72,7 +94,7 @@ static ferry_status choose_layout(transport_job *job)
     FERRY_TRY(ferry_agree(&job->program->world, ferry_layout_choose(&job->layout, &work, &machine, job->grid_rows,
                                                                     job->grid_cols, job->o->common.batch)));
     job->cost_options.panels = job->layout.panels;
-    return FERRY_OK;
+    return ferry_agree(&job->program->world, choose_cache(job, &machine));
 }
 
 /* What stands for the iterations of the table. */
@@ -110,6 +132,7 @@ static ferry_status describe(transport_job *job)
         json_count(figures, key, bad[i]);
     }
     layout_record(figures, &job->layout, &machine);
+    json_count(figures, "cache_bytes", job->solver.cache_bytes);
     if (world->rank != 0 || job->o->common.json) return FERRY_OK;
     for (int i = 0; i < 2; i++) {
         input_print(name[i], side[i]);
@@ -117,6 +140,9 @@ static ferry_status describe(transport_job *job)
                bad[i] ? " (a run ends with exit code 3; leave them out with --where)" : "");
     }
     layout_print(&job->layout, &machine);
+    char cache[32];
+    printf("cache: %s per rank beside it for the plan of a pass\n",
+           job->solver.cache_bytes ? ferry_size_text(cache, (double)job->solver.cache_bytes) : "nothing");
     if (job->coarse) print_coarse_plan(job, &machine);
     return FERRY_OK;
 }

@@ -7,7 +7,7 @@
 typedef struct transport_options {
     common_options common; /* first */
     side_options both, source, target;
-    const char *cost, *scale_cost, *momentum, *grid, *initial, *coarse;
+    const char *cost, *scale_cost, *momentum, *grid, *initial, *coarse, *cache;
     double epsilon, tau_a, tau_b, threshold;
     int epsilon_of, norm_error, precision, reduction, solver, certify;
     int64_t max_iterations, check_every, min_iterations;
@@ -26,7 +26,8 @@ typedef struct transport_job {
     ferry_cost_options cost_options;
     ferry_transport_options solver;
     ferry_coreset_options coreset;
-    bool coarse; /* solve by the coreset */
+    bool coarse;        /* solve by the coreset */
+    int64_t cache_most; /* bytes asked for; -1: auto */
     int grid_rows, grid_cols; /* asked for */
     ferry_layout layout;
     ferry_grid grid;

@@ -49,6 +49,11 @@ const cli_option transport_table[] = {
     {"solver", 0, OPTION_CHOICE, "auto|sinkhorn", AT(solver), "auto", NULL,
      "sinkhorn: the plain iteration, comparable one to one with OTT-JAX; auto: whatever reaches the same fixed point "
      "sooner"},
+    {"cache", 0, OPTION_TEXT, "auto|off|SIZE", AT(cache), "auto", "bytes per rank",
+     "memory for the plan of a pass, in half precision and where it weighs, over which the next iterations go instead "
+     "of "
+     "all pairs; auto: what is left of --memory, at most half of it. Answers with another cache agree within "
+     "--threshold"},
     {"coarse", 0, OPTION_MAYBE, "[CELLS]", AT(coarse),
      "(off; alone: a twentieth of a side, at least 20000, at most 50000)", "cells of each side",
      "solve between so many cells of each side, drawn from groups of near cells, with the mass that each stands for, "
@@ -128,6 +133,17 @@ static ferry_status solver_options(ferry_transport_options *out, const transport
     return momentum_parse(out, o->momentum);
 }
 
+static ferry_status cache_options(transport_job *job)
+{
+    const char *text = job->o->cache;
+    job->cache_most = -1;
+    if (!strcmp(text, "auto")) return FERRY_OK;
+    if (strcmp(text, "off") != 0 && ferry_size_parse(&job->cache_most, text) != FERRY_OK)
+        return ferry_fail(FERRY_E_ARG, "--cache is '%s', but has to be auto, off or a size such as 2G", text);
+    if (job->cache_most < 0) job->cache_most = 0;
+    return FERRY_OK;
+}
+
 static ferry_status coarse_options(transport_job *job)
 {
     const transport_options *o = job->o;
@@ -165,6 +181,7 @@ ferry_status transport_check(transport_job *job)
     FERRY_TRY(ferry_scale_parse(cost, o->scale_cost));
     FERRY_TRY(solver_options(&job->solver, o));
     FERRY_TRY(coarse_options(job));
+    FERRY_TRY(cache_options(job));
     cost->precision = (ferry_precision)o->precision;
     cost->reduction = (ferry_reduction)o->reduction;
     cost->kernels = job->program->kernels;

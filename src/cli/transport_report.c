@@ -14,6 +14,9 @@ void transport_record(transport_job *job)
     json_count(out, "iterations", p->iterations);
     json_count(out, "passes", p->passes);
     json_count(out, "stored_passes", p->stored_passes);
+    json_number(out, "stored_share", p->stored_share);
+    json_count(out, "cache_bytes", job->solver.cache_bytes);
+    json_count(out, "stored_passes", p->stored_passes);
     json_bool(out, "converged", p->converged);
     if (job->coarse) {
         json_count(out, "coarse_sources", p->coarse[0]);
@@ -45,8 +48,12 @@ static void print_coreset(const ferry_potentials *p)
 static void print_figures(const transport_job *job)
 {
     const ferry_potentials *p = &job->potentials;
-    char passes[48];
-    (void)snprintf(passes, sizeof passes, "%d iterations (%d passes)", p->iterations, p->passes);
+    char passes[128];
+    if (p->stored_passes)
+        (void)snprintf(passes, sizeof passes, "%d passes over all pairs, %d over the kept %.3g %% of them", p->passes,
+                       p->stored_passes, 100 * p->stored_share / p->stored_passes);
+    else
+        (void)snprintf(passes, sizeof passes, "%d iterations (%d passes)", p->iterations, p->passes);
     if (job->coarse) print_coreset(p);
     printf("%s %s, error %.3g %s %g: %s\n", job->coarse ? "checked " : "solved  ",
            job->coarse ? "by a pass over all pairs" : passes, p->marginal_error, p->converged ? "below" : "not below",

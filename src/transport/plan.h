@@ -10,9 +10,9 @@ FERRY_BEGIN
  * (as given and absolute), rep, dims, where (joined by newlines), weights_key, cells, file_cells, dim, fingerprint (hex
  * text); /source/names, /target/names: cell names (for --initial on another size); /cost attributes: kind (text),
  * inv_scale, scale_cost (text), precision; / attributes: kind = "cellferry plan", version, epsilon, tau_a, tau_b,
- * threshold, iterations, passes, converged, reg_ot_cost, transport_cost, mass, marginal_error, dual_gap, lower_bound,
- * upper_bound, row_error, row_error_max, column_error, column_error_max, coarse_sources, coarse_targets, estimated,
- * independence;
+ * threshold, iterations, passes, stored_passes, stored_share, converged, reg_ot_cost, transport_cost, mass,
+ * marginal_error, dual_gap, lower_bound, upper_bound, row_error, row_error_max, column_error, column_error_max,
+ * coarse_sources, coarse_targets, estimated, independence;
  *    /errors [checks], check_every its attribute; /uns/cellferry/record: the run record (JSON).
  *  a, b as given to ferry_transport; fingerprints over the whole side (ferry_total of ferry_fingerprint). */
 FERRY_API ferry_status ferry_plan_write(const char *path, bool overwrite, const ferry_grid *grid,

@@ -11,6 +11,7 @@
 #include "accelerate_impl.h"
 #include "regroup_impl.h"
 #include "sinkhorn_impl.h"
+#include "store_impl.h"
 #include "mpi/log.h"
 #include "mpi/stage.h"
 #include <float.h>
@@ -147,6 +148,11 @@ int64_t ferry_transport_bytes(const ferry_cost_options *cost, int dim, int64_t s
     return vectors * (int64_t)sizeof(double) +
            ferry_sinkhorn_pass_bytes(cost, dim, sources, targets, source_rows, target_rows, grid_cols) +
            accelerated_bytes(cost, dim, sources, targets, source_rows, target_rows);
+}
+
+int64_t ferry_cache_bytes(int64_t source_rows, int64_t target_rows)
+{
+    return ferry_store_bytes(source_rows, target_rows);
 }
 
 /* Collective. */

@@ -79,6 +79,8 @@ typedef struct ferry_potentials {
 FERRY_API ferry_status ferry_transport(ferry_potentials *out, ferry_cost *cost, const double *a, const double *b,
                                        const ferry_transport_options *options);
 FERRY_API void ferry_potentials_close(ferry_potentials *potentials);
+/** Local. Cache of a rank with so many rows and columns in which a whole plan can be kept: more is of no use. */
+FERRY_API int64_t ferry_cache_bytes(int64_t source_rows, int64_t target_rows);
 /** Local. Bytes per rank that ferry_transport allocates on a grid of Pr x Pc with these local sizes, beside the cost.
  */
 FERRY_API int64_t ferry_transport_bytes(const ferry_cost_options *cost, int dim, int64_t sources, int64_t targets,
