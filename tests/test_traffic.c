@@ -38,7 +38,7 @@ static ferry_matrix points(int64_t first, int64_t rows, uint64_t side)
 typedef struct solved {
     double *f, *g; /* [n], [m] whole, in order */
     int64_t messages, bytes;
-    int iterations, passes;
+    int iterations, passes, stored;
 } solved;
 
 /* Collective over w. */
@@ -77,6 +77,7 @@ static ferry_status solve(solved *out, const ferry_world *w, int rows, int cols,
         MPI_Allreduce(MPI_IN_PLACE, out->g, (int)m, MPI_DOUBLE, MPI_SUM, w->comm);
         out->iterations = p.iterations;
         out->passes = p.passes;
+        out->stored = p.stored_passes;
     }
     ferry_potentials_close(&p);
     free(a);
@@ -100,7 +101,7 @@ static bool within(double counted, double model, double share)
 /* Two runs that differ in their iterations alone: what an iteration gives to MPI. */
 static void against_model(int rows, int cols, int64_t n, int64_t m, double tau)
 {
-    const int few = 10, many = 30;
+    const int few = 30, many = 60; /* the last pass of a solve that is far off says less */
     ferry_cost_options cost = FERRY_COST_DEFAULTS;
     ferry_transport_options o = FERRY_TRANSPORT_DEFAULTS;
     ferry_traffic_model model;
@@ -131,6 +132,49 @@ static void against_model(int rows, int cols, int64_t n, int64_t m, double tau)
         fprintf(stderr,
                 "%dx%d %lld x %lld rank %d: %.2f messages (model %.2f), %.0f bytes (model %.0f, on the wire %.0f)\n",
                 rows, cols, (long long)n, (long long)m, world.rank, messages, t.messages, bytes, t.bytes, t.wire);
+    ferry_traffic_close(&model);
+    free_solved(&first);
+    free_solved(&second);
+}
+
+/* The accelerated loop, without a store and with one. */
+static void accelerated(int rows, int cols, bool store)
+{
+    const int64_t n = 1700, m = 1300;
+    const int few = 3, many = 9;
+    ferry_cost_options cost = FERRY_COST_DEFAULTS;
+    ferry_transport_options o = FERRY_TRANSPORT_DEFAULTS;
+    ferry_traffic_model model;
+    solved first, second;
+    cost.threads = 1;
+    o.threshold = 0;
+    o.check_every = 1;
+    o.cache_bytes = store ? (int64_t)64 << 20 : 0;
+    o.max_iterations = few;
+    CHECK(solve(&first, &world, rows, cols, n, m, &cost, &o) == FERRY_OK);
+    o.max_iterations = many;
+    CHECK(solve(&second, &world, rows, cols, n, m, &cost, &o) == FERRY_OK);
+    const ferry_traffic_problem problem = {.cost = &cost,
+                                           .dim = DIM,
+                                           .sources = n,
+                                           .targets = m,
+                                           .grid_rows = rows,
+                                           .grid_cols = cols,
+                                           .groups = 100,
+                                           .balanced = true,
+                                           .check_every = 1};
+    CHECK(ferry_traffic_open(&model, &problem) == FERRY_OK);
+    const int row = world.rank / cols, col = world.rank % cols, passes = second.passes - first.passes;
+    const int stored = second.stored - first.stored;
+    const ferry_traffic pass = ferry_traffic_iteration(&model, row, col);
+    const ferry_traffic kept = ferry_traffic_keeping(&model, row, col);
+    const ferry_traffic again = ferry_traffic_stored(&model, row, col);
+    const double bytes = passes * pass.bytes + (store ? passes * kept.bytes : 0) + stored * again.bytes;
+    CHECK(passes == many - few && (stored > 0) == store);
+    CHECK(within((double)(second.bytes - first.bytes), bytes, 0.1));
+    if (getenv("FERRY_TEST_VERBOSE"))
+        fprintf(stderr, "accelerated %dx%d%s rank %d: %d passes, %d stored, %.0f bytes (model %.0f)\n", rows, cols,
+                store ? " store" : "", world.rank, passes, stored, (double)(second.bytes - first.bytes), bytes);
     ferry_traffic_close(&model);
     free_solved(&first);
     free_solved(&second);
@@ -191,6 +235,8 @@ int main(int argc, char **argv)
         if (world.size % cols) continue;
         against_model(world.size / cols, cols, 1500, 1100, 1);
         against_model(world.size / cols, cols, 500, 3000, 0.9);
+        accelerated(world.size / cols, cols, false);
+        accelerated(world.size / cols, cols, true);
         in_flight(world.size / cols, cols, 1, 0.05);
         in_flight(world.size / cols, cols, 3, 0.001);
     }

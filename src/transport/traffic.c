@@ -16,9 +16,10 @@
 #define STATUS  8     /* bytes of a meeting */
 #define SHORT   10000 /* bytes below which MPI swaps whole vectors in a reduction */
 
-/* What a pass of the accelerated loop adds up over targets one by one (accelerate.c, anderson.c), at most. */
-#define SCALARS 8  /* sums of one number */
-#define GRAM    12 /* numbers of Anderson's products */
+/* What a pass of the accelerated loop adds up over targets (accelerate_step.c, anderson.c). */
+#define MEASURES 5  /* numbers of its error */
+#define MEANS    2  /* sums of one number */
+#define GRAM     12 /* numbers of Anderson's products */
 
 ferry_status ferry_traffic_open(ferry_traffic_model *out, const ferry_traffic_problem *problem)
 {
@@ -174,8 +175,10 @@ static void accelerated(ferry_traffic *t, const ferry_traffic_model *model, int 
         t->bytes += row == 0 && col == 0 ? 8 * groups : 0;
         t->wire += 8 * groups * (ranks - 1) / ranks;
     }
-    for (int k = 0; k < SCALARS; k++) target_sum(t, model, 1, col);
+    target_sum(t, model, MEASURES, col);
+    for (int k = 0; k < MEANS; k++) target_sum(t, model, 1, col);
     target_sum(t, model, GRAM, col);
+    agree(t, p->grid_cols); /* the largest move */
 }
 
 /* What any loop does: the error now and then, the next potentials. */
@@ -213,7 +216,25 @@ ferry_traffic ferry_traffic_stored(const ferry_traffic_model *model, int row, in
     agree(&t, ranks);
     tree(&t, columns_of(model, col), 1, &model->source, row, p->cost->reduction);
     if (p->grid_cols > 1) agree(&t, ranks);
+    all_reduce(&t, 8.0 * p->groups, p->grid_rows); /* the rest of the plan, by groups */
+    for (int k = 0; k < 2; k++) all_reduce(&t, 8.0 * p->groups, p->grid_cols);
     around(&t, model, row, col);
+    return t;
+}
+
+ferry_traffic ferry_traffic_keeping(const ferry_traffic_model *model, int row, int col)
+{
+    const ferry_traffic_problem *p = &model->of;
+    const int ranks = p->grid_rows * p->grid_cols;
+    const int64_t rows = (model->source.first[row + 1] - model->source.first[row] + ROWS - 1) / ROWS * ROWS;
+    const double groups = p->groups;
+    ferry_traffic t = {0};
+    for (int k = 0; k < 5; k++) agree(&t, ranks);
+    tree(&t, p->grid_cols > 1 ? (double)rows : 0, 1, &model->target, col, p->cost->reduction);
+    tree(&t, columns_of(model, col), 1, &model->source, row, p->cost->reduction);
+    for (int k = 0; k < 2; k++) all_reduce(&t, 8 * groups * groups, ranks);
+    all_reduce(&t, 8 * groups, p->grid_rows);
+    for (int k = 0; k < 2; k++) all_reduce(&t, 8 * groups, p->grid_cols);
     return t;
 }
 

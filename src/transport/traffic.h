@@ -50,7 +50,8 @@ FERRY_API ferry_traffic_speed ferry_traffic_network(int ranks, int nodes);
  *  waited for. */
 FERRY_API double ferry_traffic_seconds(const ferry_traffic_model *model, int row, int col, const ferry_traffic *traffic,
                                        const ferry_traffic_speed *speed);
-/** Local. One iteration over what is kept of the plan (store_impl.h): no batches. */
+/** Local. What a pass sends beside it when it keeps its plan (store_impl.h), and one iteration over what was kept. */
+FERRY_API ferry_traffic ferry_traffic_keeping(const ferry_traffic_model *model, int row, int col);
 FERRY_API ferry_traffic ferry_traffic_stored(const ferry_traffic_model *model, int row, int col);
 FERRY_END
 #endif
