@@ -2,6 +2,7 @@
 ferry_test(test_cost NP 1 2 3 4)
 ferry_test(test_sinkhorn NP 1 2 3 4 TIMEOUT 300)
 ferry_test(test_bounds NP 1 2 3 4)
+ferry_test(test_coreset NP 1 2 3 4 TIMEOUT 300)
 ferry_test(test_traffic NP 1 2 3 4 TIMEOUT 300)
 ferry_test(test_accelerate NP 1 2 3 4)
 ferry_test(test_store NP 1 2 3 4)
