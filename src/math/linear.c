@@ -41,6 +41,16 @@ bool ferry_solve_spd(double *a, double *b, int n)
     return true;
 }
 
+void ferry_solve_again(const double *l, double *b, int n)
+{
+    for (int i = 0; i < n; i++) b[i] = (b[i] - ferry_dot(l + (int64_t)i * n, b, i)) / l[(int64_t)i * n + i];
+    for (int i = n - 1; i >= 0; i--) {
+        const double *row = l + (int64_t)i * n;
+        b[i] /= row[i];
+        for (int j = 0; j < i; j++) b[j] -= row[j] * b[i];
+    }
+}
+
 CLONES void ferry_subtract_gram(double *h, const double *w, int rows, int n)
 {
     int k = 0;

@@ -44,6 +44,7 @@ static ferry_status open_accelerated(ferry_accelerated *x, ferry_sinkhorn *s, co
     FERRY_TRY(ferry_alloc(&x->v, count));
     FERRY_TRY(ferry_alloc(&x->sums, 2 * count));
     FERRY_TRY(ferry_alloc(&x->balance.q, count * count));
+    FERRY_TRY(ferry_alloc(&x->balance.factor, count * count));
     FERRY_TRY(ferry_alloc(&x->balance.a, count));
     FERRY_TRY(ferry_alloc(&x->balance.b, count));
     return ferry_anderson_open(&x->mixing, s->targets, s->b, &s->grid->target, &s->grid->across,
@@ -64,6 +65,7 @@ static void close_accelerated(ferry_accelerated *x)
     free(x->v);
     free(x->sums);
     free(x->balance.q);
+    free(x->balance.factor);
     free(x->balance.a);
     free(x->balance.b);
     ferry_anderson_close(&x->mixing);
@@ -329,11 +331,14 @@ int ferry_accelerate_most_groups(int64_t least)
     const int64_t count = least > LARGE ? 300 : 200;
     return (int)(count <= least / 8 ? count : least < 8 ? 1 : least / 8);
 }
+int ferry_accelerate_groups_of(int64_t least, double epsilon, double mean)
+{
+    const int most = ferry_accelerate_most_groups(least);
+    const int count = epsilon >= 0.03 * mean ? 100 : epsilon <= 0.01 * mean ? 300 : 200;
+    return count < most ? count : most;
+}
 int ferry_accelerate_groups(const ferry_cost *cost, double epsilon)
 {
     const int64_t sources = cost->grid->source.blocks.rows, targets = cost->grid->target.blocks.rows;
-    const double mean = ferry_mean_cost(cost);
-    const int most = ferry_accelerate_most_groups(sources < targets ? sources : targets);
-    const int count = epsilon >= 0.03 * mean ? 100 : epsilon <= 0.01 * mean ? 300 : 200;
-    return count < most ? count : most;
+    return ferry_accelerate_groups_of(sources < targets ? sources : targets, epsilon, ferry_mean_cost(cost));
 }

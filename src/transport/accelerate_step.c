@@ -26,6 +26,7 @@ void ferry_accelerated_taus(ferry_accelerated *x)
     const ferry_sinkhorn *s = x->s;
     x->ka = (1 - s->tau_a) / s->tau_a;
     x->kb = (1 - s->tau_b) / s->tau_b;
+    x->balance.factored = false;
     x->balance.tau_a = s->tau_a;
     x->balance.tau_b = s->tau_b;
 }
@@ -44,6 +45,7 @@ static ferry_status plant(ferry_forest **out, const ferry_accelerated *x, int wi
     const ferry_shards *shards = &x->s->grid->target;
     const int part = x->s->grid->across.rank;
     FERRY_TRY(ferry_forest_open(out, width, shards->blocks.count, FERRY_JOIN_SUM));
+    FERRY_TRY(ferry_forest_expect(*out, shards, &x->s->grid->across));
     for (int b = shards->block[part]; b < shards->block[part + 1]; b++) {
         double *leaf;
         FERRY_TRY(ferry_forest_leaf(&leaf, *out));
@@ -232,7 +234,7 @@ static ferry_status balance(ferry_accelerated *x)
     sum_groups(x, units);
     memset(x->v, 0, (size_t)count * sizeof *x->v);
     if (world->rank == 0 && take_balance(x, units))
-        status = ferry_balance_solve(x->v, &x->balance, fmin(1e-3 * x->error, 1e-6));
+        status = ferry_balance_solve(x->v, &x->balance, fmin(1e-2 * x->error, 1e-3));
     FERRY_TRY(ferry_agree(world, status));
     ferry_broadcast(world, x->v, (size_t)count * sizeof *x->v, 0);
     return FERRY_OK;

@@ -364,7 +364,7 @@ static ferry_status balance(coarse *k, double tau_a, double tau_b, const double 
         masses[g] = k->x.mass[g] * exp(-ka * k->u[g]);
         masses[n + g] = k->y.mass[g] * exp(-kb * k->v[g]);
     }
-    ferry_balance problem = {n, k->w, masses, masses + n, tau_a, tau_b};
+    ferry_balance problem = {.count = n, .q = k->w, .a = masses, .b = masses + n, .tau_a = tau_a, .tau_b = tau_b};
     FERRY_TRY(ferry_balance_solve(v, &problem, TOLERANCE));
     for (int g = 0; g < n; g++) k->v[g] += v[g];
     log_round(k, tau_a, tau_b, la, lb);

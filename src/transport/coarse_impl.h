@@ -11,6 +11,8 @@ typedef struct ferry_balance {
     int count;
     double *q, *a, *b;
     double tau_a, tau_b;
+    double *factor; /* [count][count] of the last Newton step, for problems that change little; or NULL */
+    bool factored;
 } ferry_balance;
 /** Local. v [count] (nats): what to add to the column potentials of each group so that, rows following, the groups'
  *  masses are balanced; steps until the gradient's L1 norm is below tolerance * sum b. Overwrites q, a, b. */
