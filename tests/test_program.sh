@@ -74,6 +74,8 @@ flow() {
     for n in 1 2 3 4; do
         expect 0 $n transport "$cells" $sides -o plan$n.h5
         prints converged
+        prints "^bounds   optimum between"
+        prints "^margins  rows off by"
         expect 0 $n sparsify plan1.h5 --max-k 20 -o coupling$n.h5ad
         expect 0 $n push plan1.h5 --values obs:bulk_labels -o pushed$n.h5ad
         expect 0 $n pull plan1.h5 --values obsm:X_umap --normalize --scale-by-marginals -o pulled$n.h5ad
@@ -102,6 +104,19 @@ flow() {
     for scale in median max_cost max_norm max_bound 1000; do
         expect 0 2 transport "$cells" $sides --scale-cost $scale -o scale.h5 --overwrite
     done
+    # a few cells for all: the same ones on any ranks, a certificate or an estimate, and a start for the rest
+    for n in 1 3; do
+        expect 4 $n transport "$cells" $sides --coarse 150 -o coarse$n.h5
+        prints "^coarse   1[0-9][0-9] source"
+        prints "^checked  by a pass over all pairs"
+        says "initial coarse$n.h5"
+    done
+    same coarse1.h5 coarse3.h5
+    expect 4 2 transport "$cells" $sides --coarse 150 --certify sample -o guessed.h5
+    prints "NOT certified"
+    says "not certified"
+    expect 0 2 transport "$cells" $sides --initial coarse1.h5 -o finished.h5
+    expect 0 2 transport "$cells" $sides --cache off -o uncached.h5
     # from its own result a solve has little to do
     expect 0 2 transport "$cells" $sides --initial plan1.h5 --json -o again.h5
     iterations=$(sed -n 's/.*"iterations":\([0-9]*\).*/\1/p' out)
@@ -147,6 +162,16 @@ usage() {
     says "tau-a"
     expect 2 0 transport "$cells" --cost sq_euclidian -o x.h5
     says "sq_euclidean"
+    expect 2 0 transport "$cells" --certify sample -o x.h5
+    says "belongs to --coarse"
+    expect 2 0 transport "$cells" --coarse 7 -o x.h5
+    says "from 100 to"
+    expect 2 0 transport "$cells" --coarse --initial plan.h5 -o x.h5
+    says "leave one out"
+    expect 2 0 transport "$cells" --cache much -o x.h5
+    says "auto, off or a size"
+    expect 5 2 transport "$cells" --cache 900T -o x.h5
+    says "lower --cache"
     expect 2 2 transport "$cells" --grid 3x1 -o x.h5
     says "3x1"
     expect 2 0 sparsify plan.h5 --mode mass --value 2 -o x.h5ad
@@ -232,12 +257,16 @@ manners() {
     prints "phase=G1 keeps 501 cells"
     prints "NaN or infinity: 0"
     prints "each iteration"
+    prints "^cache: "
+    expect 0 1 transport "$cells" $sides --plan --coarse 200
+    prints "^coarse: about 200 x 199 cells\|^coarse: about 200 x 200 cells"
     expect 0 2 sparsify plan.h5 --plan --json
     json_good
     expect 0 2 transport "$cells" $sides --epsilon 50 -q --progress none -o wide.h5
     says "product of its marginals"
     expect 0 2 info plan.h5
     prints "cellferry sparsify"
+    prints "^bounds   optimum between"
     [ "$(grep -c '^solved' out)" = 1 ] || fail "info is not printed once"
     expect 0 2 info "$cells"
     prints "bulk_labels"

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { NOT_CONVERGED = 4 };
 
@@ -59,7 +60,7 @@ static int64_t coreset_bytes(const transport_job *job, int ranks)
 /* Local. What is left of --memory is for the cache: half of it at most, and what is of use. */
 static ferry_status choose_cache(transport_job *job, const ferry_machine *machine)
 {
-    const ferry_layout *layout = &job->layout;
+    ferry_layout *layout = &job->layout;
     const int64_t left =
         (machine->memory - layout->bytes) / 51 * 50; /* the heap takes a little more than is asked for */
     const int64_t rows = job->source.cells / layout->grid_rows, columns = job->target.cells / layout->grid_cols;
@@ -75,6 +76,12 @@ static ferry_status choose_cache(transport_job *job, const ferry_machine *machin
     if (bytes < 0) bytes = machine->memory / 2 < left ? machine->memory / 2 : left;
     if (job->solver.solver == FERRY_SOLVER_SINKHORN || job->cost_options.precision == FERRY_DOUBLE) bytes = 0;
     job->solver.cache_bytes = bytes < useful ? bytes : useful;
+    for (int i = 0; i < layout->phases; i++) { /* while it lasts, that is part of what is promised */
+        ferry_phase *phase = &layout->phase[i];
+        if (strcmp(phase->name, "start pass") != 0 && strcmp(phase->name, "each iteration") != 0) continue;
+        phase->bytes += job->solver.cache_bytes / 50 * 51;
+        if (phase->bytes > layout->bytes) layout->bytes = phase->bytes;
+    }
     return FERRY_OK;
 }
 
@@ -141,7 +148,7 @@ static ferry_status describe(transport_job *job)
     }
     layout_print(&job->layout, &machine);
     char cache[32];
-    printf("cache: %s per rank beside it for the plan of a pass\n",
+    printf("cache: %s of the bytes per rank for the plan of a pass\n",
            job->solver.cache_bytes ? ferry_size_text(cache, (double)job->solver.cache_bytes) : "nothing");
     if (job->coarse) print_coarse_plan(job, &machine);
     return FERRY_OK;

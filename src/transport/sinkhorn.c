@@ -429,6 +429,7 @@ static ferry_status iterate(ferry_potentials *out, ferry_sinkhorn *s, safeguard 
     if (!s->given && (o->f || !o->g)) FERRY_TRY(update_g(s, true)); /* a g given without f is used as it is */
     for (int it = 0; !stop; it++) {
         const bool fallen = guard->fallen;
+        s->scoring = (it + 1) % o->check_every == 0; /* it may be the last */
         FERRY_TRY(ferry_sinkhorn_iterate(s));
         if (s->shifting) FERRY_TRY(shift_rows(s));
         if ((it + 1) % o->check_every == 0) FERRY_TRY(check(&stop, out, s, guard));

@@ -418,8 +418,8 @@ ferry_status ferry_store_iterate(ferry_store *store, ferry_sinkhorn *s)
     pass p = {.store = store, .s = s};
     if (!store->usable)
         return ferry_fail(FERRY_E_ARG, "nothing is kept of the plan: the store must be filled, and usable, first");
-    if (store->again) return ferry_store_iterate_again(store, s);
     s->entropy.known = false;
+    if (store->again) return ferry_store_iterate_again(store, s);
     begin_pass(store, s);
     if (store->groups_rest.matrix) ferry_rest_begin(&store->groups_rest, store, s);
     FERRY_TRY(run_pass(s->c, &p));
