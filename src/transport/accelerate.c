@@ -21,6 +21,7 @@
 #define MOST_KEPT 100   /* passes over one store */
 #define STALL     10    /* of them without a better point */
 #define SHARE     0.3   /* of the threshold, that the store is solved to */
+#define EXACT     0.95  /* the same where its tiles are evaluated again: their error is that of a dense pass */
 #define DEEPEST   0.003 /* of the error of the pass that filled it: not better than that */
 #define HELPFUL   0.7   /* of its error is what a round may leave */
 #define FEW_WEIGH 0.02  /* of the mean cost: at a smaller epsilon few tiles weigh */
@@ -239,7 +240,8 @@ typedef struct rounds {
 /* Collective. From a dense pass to the point of the next one. */
 static ferry_status advance(ferry_accelerated *x, rounds *r)
 {
-    const double target = SHARE * x->s->options->threshold * r->scale, before = x->error;
+    const double share = x->store && ferry_store_exact(x->store) ? EXACT : SHARE;
+    const double target = share * x->s->options->threshold * r->scale, before = x->error;
     const bool kept = x->store && ferry_store_usable(x->store) && r->before == 0;
     if (!kept) return ferry_accelerated_step(x, FERRY_OVER_ALL);
     FERRY_TRY(ferry_accelerated_round(x, target));

@@ -19,7 +19,7 @@
 #define CHUNK      ((size_t)16 << 20)
 #define HUGE_PAGE  ((size_t)2 << 20)
 #define LINE       64
-#define MOST_AGAIN 0.5  /* share of the tiles from which on evaluating them again does not pay */
+#define MOST_AGAIN 0.75 /* share of the tiles from which on evaluating them again does not pay */
 #define READING    0.17 /* what a stored tile costs, of one evaluated again */
 
 /* --- memory --- */
@@ -204,6 +204,10 @@ bool ferry_store_usable(const ferry_store *store)
 double ferry_store_share(const ferry_store *store)
 {
     return store->share;
+}
+bool ferry_store_exact(const ferry_store *store)
+{
+    return store->again;
 }
 double ferry_store_price(const ferry_store *store)
 {

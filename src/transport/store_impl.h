@@ -28,8 +28,8 @@ FERRY_API ferry_status ferry_store_open(ferry_store **out, const ferry_sinkhorn 
 FERRY_API void ferry_store_close(ferry_store *store);
 /** Collective. ferry_sinkhorn_iterate (the same bits), keeping its plan, in place of what was kept before. */
 FERRY_API ferry_status ferry_store_fill(ferry_store *store, ferry_sinkhorn *s);
-/** Local, the same on all ranks. Everything that weighs was kept within `bytes` on every rank, or half of the tiles do
- *  not weigh, whose place alone is kept then (8 bytes a tile) and which a pass evaluates again; and no row and few
+/** Local, the same on all ranks. Everything that weighs was kept within `bytes` on every rank, or a quarter of the tiles
+ *  do not weigh, whose place alone is kept then (8 bytes a tile) and which a pass evaluates again; and no row and few
  *  columns (by b) lost more than half of their sum. Otherwise the store is empty and its memory given back. */
 FERRY_API bool ferry_store_usable(const ferry_store *store);
 /** Collective. As ferry_sinkhorn_iterate, from the store: f and r of the rows, c of the columns, the aggregate, at s->g
@@ -38,6 +38,9 @@ FERRY_API bool ferry_store_usable(const ferry_store *store);
 FERRY_API ferry_status ferry_store_iterate(ferry_store *store, ferry_sinkhorn *s);
 /** Local, the same on all ranks. Kept pairs over all pairs. */
 FERRY_API double ferry_store_share(const ferry_store *store);
+/** Local, the same on all ranks. Tiles are evaluated again: errors are those of dense passes, but for what was left
+ *  out. */
+FERRY_API bool ferry_store_exact(const ferry_store *store);
 /** Local, the same on all ranks. About what a pass over the store takes, in dense passes. */
 FERRY_API double ferry_store_price(const ferry_store *store);
 /** Local. Bytes that a store of every pair of a rank takes. */
