@@ -96,6 +96,9 @@ typedef struct ferry_kernels {
     /* out [units * 32][width] += sum over the 24 rows of plan_ij v_i, v [24][width]; float32 over the rows in order,
        then float64. width <= 64 */
     void (*transposed_times)(double *out, const float *plan, const float *v, int width, int64_t units);
+    /* `times` of few columns, v [width][stride] with stride >= units * 32: any width, but it pays up to 20 or so.
+       float32 in the lanes of at most 16 units, then float64: not the bits of `times` */
+    void (*few_times)(double *out, const float *plan, const float *v, int64_t stride, int width, int64_t units);
 } ferry_kernels;
 
 /** Local. The table of that name ("auto" or NULL: the best this CPU has); NULL when it is not built or not supported.

@@ -279,6 +279,16 @@ static void times(double *out, const float *plan, const float *v, int width, int
             for (int w = 0; w < width; w++) out[i * width + w] += (double)sum[w];
         }
 }
+static void few_times(double *out, const float *plan, const float *v, int64_t stride, int width, int64_t units)
+{
+    for (int64_t u = 0; u < units; u++, plan += TILE, v += COLUMNS)
+        for (int i = 0; i < ROWS; i++)
+            for (int w = 0; w < width; w++) {
+                float sum = 0;
+                for (int j = 0; j < COLUMNS; j++) sum += plan[i * COLUMNS + j] * v[w * stride + j];
+                out[i * width + w] += (double)sum;
+            }
+}
 static void transposed_times(double *out, const float *plan, const float *v, int width, int64_t units)
 {
     for (int64_t u = 0; u < units; u++, plan += TILE, out += (int64_t)COLUMNS * width)
@@ -307,4 +317,5 @@ const ferry_kernels ferry_kernels_generic = {
     .row_above = row_above,
     .times = times,
     .transposed_times = transposed_times,
+    .few_times = few_times,
 };

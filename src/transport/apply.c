@@ -8,6 +8,9 @@
  * come out with the same bits for any batch, number of ranks and threads. Threads evaluate a panel each; adding to the
  * open block's vector is then shared out by columns, since the order of panels is fixed.
  *
+ * A few columns in all are pulled otherwise (kernels.h: few_times), with v stored column by column: the way must not
+ * depend on how many columns memory allows at a time.
+ *
  * Columns of v go in runs that fit in memory, and inside a run in chunks of 64, which is what a kernel call takes; a
  * matrix of a run is stored chunk by chunk: [chunk][rows][<= 64]. */
 #include "apply_impl.h"
@@ -22,6 +25,7 @@
 #define COLUMNS FERRY_TARGET_UNIT
 #define TILE    ((int64_t)ROWS * COLUMNS)
 #define CHUNK   64
+#define FEW     16    /* columns */
 #define SLAB    4096  /* rows read at a time for the sums of columns */
 #define TINY    1e-12 /* moscot's: marginals are divided by after adding it */
 
@@ -40,6 +44,7 @@ struct apply {
     ferry_passes passes;
     const ferry_kernels *kernels;
     bool precise;
+    bool few;              /* pull: not many columns in all */
     int64_t width;         /* most columns of a run */
     int64_t column, run;   /* first column and columns of the present run */
     int64_t padded;        /* target columns of this grid column, whole units */
@@ -100,10 +105,20 @@ static void transposed_double(double *out, const double *plan, const double *v, 
                     out[(u * COLUMNS + j) * width + w] += plan[u * TILE + i * COLUMNS + j] * v[i * width + w];
 }
 
+/* Where element (row, w) of v [padded][run] is, of the target side. */
+static int64_t target_place(const struct apply *a, int64_t run, int64_t row, int64_t w)
+{
+    return a->few ? w * a->padded + row : place(a->padded, run, row, w);
+}
+
 /* out [24][run] += units first ... first + units - 1 of the panel times v [padded][run] */
 static void times(const struct apply *a, double *out, const ferry_panel *panel, const struct numbers *v, int64_t run,
                   int64_t first, int64_t units)
 {
+    if (a->few) {
+        a->kernels->few_times(out, panel->f + first * TILE, v->f + first * COLUMNS, a->padded, (int)run, units);
+        return;
+    }
     for (int64_t w = 0; w < run; w += CHUNK) {
         const int width = chunk_width(run, w);
         const int64_t at = a->padded * w + first * COLUMNS * width;
@@ -428,7 +443,7 @@ static void fill_window(struct apply *a)
         const int64_t j = skip + i;
         const double divide = a->marginal ? a->marginal[j] + TINY : 1;
         for (int64_t w = 0; w < a->run; w++)
-            put(&a->v, place(a->padded, a->run, j, w),
+            put(&a->v, target_place(a, a->run, j, w),
                 scaled(a, (double)a->read[i * a->run + w], w) / divide * (double)a->passes.column[j]);
     }
 }
@@ -595,6 +610,7 @@ ferry_status ferry_apply_runs(ferry_plan *plan, const ferry_world *world, const 
     FERRY_TRY(ferry_same(world, "what is pushed or pulled", shape, sizeof shape));
     if (values->columns < 1) return ferry_fail(FERRY_E_ARG, "there is no column to push or pull");
     struct apply a = {.options = options, .values = values, .precise = plan->cost.precision == FERRY_DOUBLE};
+    a.few = !a.precise && (!options->pull || values->columns <= FEW); /* pushed with: only marginals, one column */
     struct receiver to = {give, give_self};
     const ferry_passes_options pass = plan_runs(&a, plan, world, whole);
     ferry_status status = ferry_passes_open(&a.passes, plan, world, &pass);
