@@ -16,10 +16,11 @@
 #include <math.h>
 #include <string.h>
 
-#define MIX_BELOW 0.3  /* relative error of a dense pass from which on steps are mixed */
-#define MIX_KEPT  1.0  /* the same over the store */
-#define REACH     40.0 /* nats: as far from where the store was filled as passes over it go */
-#define CAP       30.0 /* nats: the largest step of a column that float has lost */
+#define MIX_BELOW 0.3   /* relative error of a dense pass from which on steps are mixed */
+#define MIX_KEPT  1.0   /* the same over the store */
+#define REACH     40.0  /* nats: as far from where the store was filled as passes over it go */
+#define NOTHING   1e-25 /* of a column's weight */
+#define CAP       30.0  /* nats: the largest step of a column that float has lost */
 
 void ferry_accelerated_taus(ferry_accelerated *x)
 {
@@ -143,7 +144,12 @@ double ferry_accelerated_left(const ferry_accelerated *x)
 
 static bool usable(double c, double goal)
 {
-    return c >= goal * 0x1p-90 && c < INFINITY;
+    return c >= goal * 0x1p-90 && c < INFINITY && c > 0;
+}
+/* Unbalanced, a column may want no mass at all. */
+static bool unwanted(const ferry_accelerated *x, int64_t j, double goal)
+{
+    return x->kb > 0 && goal < NOTHING * x->s->b[j];
 }
 
 /* Collective. The plain step; columns whose sums float has lost, by a pass of their own, or capped. */
@@ -156,6 +162,7 @@ static ferry_status plain_residual(ferry_accelerated *x)
         x->residual[j] = 0;
         if (!(s->b[j] > 0)) continue;
         const double goal = goal_of(x, j, x->psi[j]);
+        if (unwanted(x, j, goal) && !(s->c[j] > NOTHING * s->b[j])) continue;
         if (usable(s->c[j], goal))
             x->residual[j] = tb * log(goal / s->c[j]);
         else if (x->capped)
@@ -170,7 +177,7 @@ static ferry_status plain_residual(ferry_accelerated *x)
     FERRY_TRY(ferry_agree(s->grid->world, ferry_alloc(&lse, s->columns)));
     FERRY_TRY(ferry_sinkhorn_column_lse(lse, s));
     for (int64_t j = 0; j < s->targets; j++)
-        if (s->b[j] > 0 && !usable(s->c[j], goal_of(x, j, x->psi[j])))
+        if (s->b[j] > 0 && !usable(s->c[j], goal_of(x, j, x->psi[j])) && !unwanted(x, j, goal_of(x, j, x->psi[j])))
             x->residual[j] = tb * (log(s->b[j]) - lse[j] / s->epsilon) - x->psi[j];
     return FERRY_OK;
 }

@@ -18,6 +18,7 @@
 #define ROWS        FERRY_SOURCE_UNIT
 #define COLUMNS     FERRY_TARGET_UNIT
 #define MOST_ROUNDS 4
+#define NOTHING     1e-25 /* of a row's weight */
 #define MOST        FERRY_PANELS_AT_ONCE
 
 ferry_status ferry_sinkhorn_open_passes(ferry_sinkhorn *s)
@@ -293,6 +294,14 @@ static void evaluate_plan(double *const *sums, const ferry_row_work *work, ferry
         memcpy(sums[g], rows[g].panel->block_sums, (size_t)rows[g].panel->blocks * ROWS * sizeof **sums);
 }
 
+/* The potential has moved too far for the entries to be right in float; not so where the row, unbalanced, has given up
+ * nearly all of its mass: at the new place it has none that float can see. */
+static bool too_far(const ferry_sinkhorn *s, double move, double r, double a, double far)
+{
+    if (s->tau_a < 1 && move < 0 && exp2(move) * r < NOTHING * a) return false;
+    return fabs(move) > far;
+}
+
 /* L_i = epsilon log r_i - reference_i;  f' = tau_a (epsilon log a_i - L_i);  f = (1 - w) f + w f' */
 ferry_again ferry_finish_plan(double *q, const ferry_row_work *work, ferry_sinkhorn *s, const ferry_panel *panel,
                               int64_t index, double *reference, const double *sums, int round)
@@ -314,7 +323,7 @@ ferry_again ferry_finish_plan(double *q, const ferry_row_work *work, ferry_sinkh
     }
     if (again != FERRY_ROWS_DONE) return again;
     for (int i = 0; i < ROWS && round < MOST_ROUNDS - 1; i++)
-        if (reference[i] != -INFINITY && fabs(k * (f[i] - reference[i])) > far) {
+        if (reference[i] != -INFINITY && too_far(s, k * (f[i] - reference[i]), r[i], s->a[first + i], far)) {
             reference[i] = f[i];
             again = FERRY_ROWS_AGAIN;
         }
