@@ -201,6 +201,10 @@ bench() {
     expect 0 2 bench scaling --cells 200 --dims 4 --passes 1 --rounds 1 --kind weak -o "$work/scaling.csv" --json
     json_good
     [ "$(wc -l <"$work/scaling.csv")" = 3 ] || fail "not two counts of ranks in the table"
+    expect 0 2 bench scaling --cells 500 --dims 4 --solver auto --rounds 1 --kind strong
+    prints "s a solve"
+    expect 2 2 bench scaling --cells 500 --solver auto --passes 3
+    says "by itself"
     expect 2 2 bench scaling --ranks 1,3
     says "ranks that were started"
     expect 2 2 bench scaling --grid-cols 2 --cells 100

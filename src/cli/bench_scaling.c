@@ -63,6 +63,7 @@ static ferry_status make_cells(ferry_matrix *out, int64_t first, int64_t rows, i
 typedef struct measured {
     double seconds, cpu;
     double messages, bytes;
+    int passes, stored;
 } measured;
 
 static double cpu_seconds(void)
@@ -115,16 +116,23 @@ static ferry_status open_problem(bench_problem *p, const ferry_world *world, con
     return status;
 }
 
-/* Collective over world. */
-static ferry_status run_solve(measured *out, bench_problem *p, const ferry_world *world, int iterations)
+/* Collective over world. iterations of the plain solver; 0: a whole solve in few passes, negative: its beginning. */
+static ferry_status run_solve(measured *out, bench_problem *p, const ferry_world *world, const scaling_options *o,
+                              int iterations)
 {
     ferry_transport_options options = FERRY_TRANSPORT_DEFAULTS;
     ferry_potentials potentials = {0};
     options.epsilon = p->epsilon;
-    options.threshold = 0;
-    options.solver = FERRY_SOLVER_SINKHORN;
     options.check_every = 1;
-    options.max_iterations = iterations;
+    if (iterations > 0) {
+        options.threshold = 0;
+        options.solver = FERRY_SOLVER_SINKHORN;
+        options.max_iterations = iterations;
+    } else {
+        const int64_t cache = ferry_cache_bytes(p->grid.source_rows, p->grid.target_rows);
+        options.cache_bytes = cache < o->memory / 2 ? cache : o->memory / 2;
+        if (iterations < 0) options.max_iterations = 1;
+    }
     ferry_barrier(world);
     const ferry_stages before = *ferry_stages_here();
     const double began = now_seconds(), cpu = cpu_seconds();
@@ -132,7 +140,9 @@ static ferry_status run_solve(measured *out, bench_problem *p, const ferry_world
     *out = (measured){.seconds = now_seconds() - began,
                       .cpu = cpu_seconds() - cpu,
                       .messages = (double)(ferry_stages_here()->messages - before.messages),
-                      .bytes = (double)(ferry_stages_here()->sent_bytes - before.sent_bytes)};
+                      .bytes = (double)(ferry_stages_here()->sent_bytes - before.sent_bytes),
+                      .passes = potentials.passes,
+                      .stored = potentials.stored_passes};
     ferry_potentials_close(&potentials);
     return FERRY_OK;
 }
@@ -197,30 +207,48 @@ static ferry_status choose_grid(scaling_row *row, const ferry_world *world, cons
     return FERRY_OK;
 }
 
-/* Local. What the model says of a pass with a check, the mean over ranks and the time of the slowest; rate: pairs per
- * second and rank. */
-static ferry_status apply_model(scaling_row *row, const ferry_cost_options *cost, const scaling_result *result, int dim,
-                                double rate)
+/* Rank (r, c) of the model: a pass with a check, or what a whole solve does after its first pass. */
+static ferry_traffic traffic_of(const ferry_traffic_model *model, const scaling_row *row, bool solve, int r, int c)
+{
+    ferry_traffic t = ferry_traffic_iteration(model, r, c);
+    if (!solve) return t;
+    const ferry_traffic kept = ferry_traffic_keeping(model, r, c), stored = ferry_traffic_stored(model, r, c);
+    const int more = row->more, fills = row->more_stored > 0 ? more + 1 : 0; /* the last pass may do without */
+    return (ferry_traffic){.messages = more * t.messages + fills * kept.messages + row->more_stored * stored.messages,
+                           .bytes = more * t.bytes + fills * kept.bytes + row->more_stored * stored.bytes,
+                           .wire = more * t.wire + fills * kept.wire + row->more_stored * stored.wire};
+}
+
+/* Local. What the model says, the mean over ranks and the time of the slowest. The rate is that of the row with the
+ * fewest ranks. */
+static ferry_status apply_model(scaling_row *row, const scaling_row *base, const ferry_cost_options *cost,
+                                const scaling_result *result, const scaling_options *o)
 {
     const ferry_traffic_problem problem = {.cost = cost,
-                                           .dim = dim,
+                                           .dim = o->dim,
                                            .sources = row->cells,
                                            .targets = row->cells,
                                            .grid_rows = row->grid_rows,
                                            .grid_cols = row->grid_cols,
+                                           .groups =
+                                               o->solve ? ferry_traffic_groups(row->cells, row->cells, o->epsilon) : 0,
                                            .balanced = true,
                                            .check_every = 1};
-    const ferry_traffic_speed speed = {rate, result->latency, result->bandwidth};
+    const ferry_traffic_speed speed = {base->pairs, result->latency, result->bandwidth};
+    const double work = (double)row->cells * (double)row->cells / ((double)base->cells * (double)base->cells);
     ferry_traffic_model model;
     FERRY_TRY(ferry_traffic_open(&model, &problem));
     row->model_messages = row->model_bytes = row->model_wire = row->model_seconds = 0;
     for (int r = 0; r < row->grid_rows; r++)
         for (int c = 0; c < row->grid_cols; c++) {
-            const ferry_traffic t = ferry_traffic_iteration(&model, r, c);
+            const ferry_traffic t = traffic_of(&model, row, o->solve, r, c);
+            const double seconds = o->solve ? base->seconds * work * base->ranks / row->ranks +
+                                                  t.messages * speed.latency + t.wire / speed.bandwidth
+                                            : ferry_traffic_seconds(&model, r, c, &t, &speed);
             row->model_messages += t.messages / row->ranks;
             row->model_bytes += t.bytes / row->ranks;
             row->model_wire += t.wire / row->ranks;
-            row->model_seconds = fmax(row->model_seconds, ferry_traffic_seconds(&model, r, c, &t, &speed));
+            row->model_seconds = fmax(row->model_seconds, seconds);
         }
     ferry_traffic_close(&model);
     return FERRY_OK;
@@ -235,8 +263,8 @@ static ferry_status time_passes(scaling_row *row, const ferry_world *world, cons
     measured first = {0}, second = {0};
     ferry_status status = open_problem(&p, world, row, cost, o);
     for (int round = 0; round < o->rounds && status == FERRY_OK; round++) {
-        status = run_solve(&first, &p, world, FEW);
-        if (status == FERRY_OK) status = run_solve(&second, &p, world, FEW + o->passes);
+        status = run_solve(&first, &p, world, o, o->solve ? -1 : FEW);
+        if (status == FERRY_OK) status = run_solve(&second, &p, world, o, o->solve ? 0 : FEW + o->passes);
         if (status != FERRY_OK) break;
         few = fmin(few, ferry_max_double(world, first.seconds));
         more = fmin(more, ferry_max_double(world, second.seconds));
@@ -245,11 +273,20 @@ static ferry_status time_passes(scaling_row *row, const ferry_world *world, cons
     }
     close_problem(&p);
     FERRY_TRY(status);
+    const int passes = o->solve ? 1 : o->passes;
     /* a machine that was busy may leave no difference: then all passes count, with the first and the last */
     row->seconds = more > few ? (more - few) / o->passes : more / (FEW + o->passes + 2);
-    row->cpu_seconds = 1e-9 * (double)ferry_total(world, (int64_t)(1e9 * fmax(cpu_more - cpu_few, 0))) / o->passes;
-    row->messages = (double)ferry_total(world, (int64_t)(second.messages - first.messages)) / row->ranks / o->passes;
-    row->bytes = (double)ferry_total(world, (int64_t)(second.bytes - first.bytes)) / row->ranks / o->passes;
+    if (o->solve) {
+        row->seconds = more;
+        row->passes = second.passes;
+        row->stored = second.stored;
+        row->more = second.passes - first.passes;
+        row->more_stored = second.stored - first.stored;
+        cpu_few = 0;
+    }
+    row->cpu_seconds = 1e-9 * (double)ferry_total(world, (int64_t)(1e9 * fmax(cpu_more - cpu_few, 0))) / passes;
+    row->messages = (double)ferry_total(world, (int64_t)(second.messages - first.messages)) / row->ranks / passes;
+    row->bytes = (double)ferry_total(world, (int64_t)(second.bytes - first.bytes)) / row->ranks / passes;
     row->pairs = (double)row->cells * (double)row->cells / row->ranks / row->seconds;
     return FERRY_OK;
 }
@@ -302,7 +339,7 @@ ferry_status bench_scaling(scaling_result *out, const ferry_world *world, const 
             watch_stage(weak ? "weak scaling" : "strong scaling");
             FERRY_TRY(measure_row(row, world, &cost, o));
             compare(row, &out->row[first]);
-            FERRY_TRY(ferry_agree(world, apply_model(row, &cost, out, o->dim, out->row[first].pairs)));
+            FERRY_TRY(ferry_agree(world, apply_model(row, &out->row[first], &cost, out, o)));
             const int on_node = row->ranks < world->node_size ? row->ranks : world->node_size;
             out->shared |= on_node * o->threads > out->cores;
             out->rows++;
@@ -328,6 +365,8 @@ void scaling_record(json *out, const scaling_result *result)
         json_count(out, "grid_rows", r->grid_rows);
         json_count(out, "grid_cols", r->grid_cols);
         json_count(out, "cells", r->cells);
+        if (r->passes) json_count(out, "passes", r->passes);
+        if (r->passes) json_count(out, "stored_passes", r->stored);
         json_number(out, "seconds", r->seconds);
         json_number(out, "cpu_seconds", r->cpu_seconds);
         json_number(out, "speedup", r->speedup);
@@ -346,18 +385,19 @@ void scaling_record(json *out, const scaling_result *result)
 
 void scaling_table(json *out, const scaling_result *result)
 {
-    static const char head[] = "kind,ranks,grid_rows,grid_cols,cells,seconds,cpu_seconds,speedup,efficiency,"
-                               "pairs_per_second_and_rank,messages,bytes,model_messages,model_bytes,model_wire_bytes,"
-                               "model_seconds\n";
+    static const char head[] =
+        "kind,ranks,grid_rows,grid_cols,cells,passes,stored_passes,seconds,cpu_seconds,speedup,efficiency,"
+        "pairs_per_second_and_rank,messages,bytes,model_messages,model_bytes,model_wire_bytes,"
+        "model_seconds\n";
     text_put(out, head, sizeof head - 1);
     for (int i = 0; i < result->rows; i++) {
         const scaling_row *r = &result->row[i];
         char line[512];
-        const int length =
-            snprintf(line, sizeof line, "%s,%d,%d,%d,%lld,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.9g,%.6g,%.9g,%.9g,%.6g\n",
-                     r->weak ? "weak" : "strong", r->ranks, r->grid_rows, r->grid_cols, (long long)r->cells, r->seconds,
-                     r->cpu_seconds, r->speedup, r->efficiency, r->pairs, r->messages, r->bytes, r->model_messages,
-                     r->model_bytes, r->model_wire, r->model_seconds);
+        const int length = snprintf(
+            line, sizeof line, "%s,%d,%d,%d,%lld,%d,%d,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.9g,%.6g,%.9g,%.9g,%.6g\n",
+            r->weak ? "weak" : "strong", r->ranks, r->grid_rows, r->grid_cols, (long long)r->cells, r->passes,
+            r->stored, r->seconds, r->cpu_seconds, r->speedup, r->efficiency, r->pairs, r->messages, r->bytes,
+            r->model_messages, r->model_bytes, r->model_wire, r->model_seconds);
         text_put(out, line, (size_t)length);
     }
 }

@@ -11,6 +11,7 @@ typedef struct scaling_options {
     int ranks[SCALING_ROWS / 2]; /* ascending, [count] */
     int count;
     bool strong, weak;
+    bool solve;    /* whole solves in few passes instead of plain passes */
     int64_t cells; /* of each side; for weak scaling on the fewest ranks */
     int dim;
     int passes;    /* that are timed */
@@ -23,11 +24,15 @@ typedef struct scaling_options {
     const ferry_kernels *kernels;
 } scaling_options;
 
-/* One count of ranks. Of a pass: what lies between a solve with few and one with more iterations. */
+/* One count of ranks. Of a pass: what lies between a solve with few and one with more iterations. Of a whole solve:
+ * seconds with its set-up; messages and bytes of what it does after its first pass (or,
+ * at a small epsilon, after the path there). */
 typedef struct scaling_row {
     bool weak;
     int ranks, grid_rows, grid_cols;
     int64_t cells;                                  /* of each side */
+    int passes, stored;                             /* of a whole solve: over all pairs, over what is kept of them */
+    int more, more_stored;                          /* of them, after what a solve of one iteration does */
     double seconds;                                 /* a pass, slowest rank */
     double cpu_seconds;                             /* a pass, all ranks */
     double speedup, efficiency;                     /* against the fewest ranks */

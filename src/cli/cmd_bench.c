@@ -24,7 +24,7 @@ typedef struct bench_options {
     /* of scaling */
     const char *counts;
     int64_t cells, passes, rounds, grid_cols, threads, seed, memory;
-    int kind;
+    int kind, solver;
     double epsilon;
 } bench_options;
 
@@ -41,6 +41,9 @@ static const cli_option OPTIONS[] = {
      "scaling: cells of each side; for weak scaling on the fewest ranks"},
     {"kind", 0, OPTION_CHOICE, "both|strong|weak", offsetof(bench_options, kind), "both", NULL,
      "scaling: strong: the same cells on more ranks; weak: as many pairs per rank"},
+    {"solver", 0, OPTION_CHOICE, "sinkhorn|auto", offsetof(bench_options, solver), "sinkhorn", NULL,
+     "scaling: what is timed: passes of the plain iteration, or auto: whole solves, with their set-up, to an error of "
+     "1e-3; messages and bytes are then those after the first pass"},
     {"passes", 0, OPTION_COUNT, "N", offsetof(bench_options, passes), "(5)", "passes",
      "scaling: passes that are timed, beside those that are taken off"},
     {"rounds", 0, OPTION_COUNT, "N", offsetof(bench_options, rounds), "(2)", NULL,
@@ -88,9 +91,11 @@ static ferry_status check_options(int dims[MOST_DIMS], int *count, const bench_o
     static const char only[] = "is an option of bench scaling: kernels has no use for it";
     if (o->columns < 1) return ferry_fail(FERRY_E_ARG, "--columns has to be at least 1");
     if (o->counts) return ferry_fail(FERRY_E_ARG, "--ranks %s", only);
-    if (o->cells || o->passes || o->rounds || o->grid_cols || o->threads || o->seed || o->memory || o->kind)
-        return ferry_fail(FERRY_E_ARG,
-                          "--cells, --passes, --rounds, --grid-cols, --threads, --seed, --memory or --kind %s", only);
+    if (o->cells || o->passes || o->rounds || o->grid_cols || o->threads || o->seed || o->memory || o->kind ||
+        o->solver)
+        return ferry_fail(
+            FERRY_E_ARG, "--cells, --passes, --rounds, --grid-cols, --threads, --seed, --memory, --kind or --solver %s",
+            only);
     if (o->common.output) return ferry_fail(FERRY_E_ARG, "--output %s; --json prints the numbers", only);
     return parse_dims(dims, count, MOST_DIMS, o->dims ? o->dims : "10,30,50,350");
 }
@@ -204,6 +209,7 @@ static ferry_status scaling_of(scaling_options *out, const bench_options *o, con
     int dims;
     *out = (scaling_options){.strong = o->kind != WEAK,
                              .weak = o->kind != STRONG,
+                             .solve = o->solver == 1,
                              .cells = o->cells ? o->cells : 20000,
                              .passes = o->passes ? (int)o->passes : 5,
                              .rounds = o->rounds ? (int)o->rounds : 2,
@@ -222,6 +228,8 @@ static ferry_status scaling_of(scaling_options *out, const bench_options *o, con
                           "the ranks there are (%d)",
                           world->size);
     if (out->cells > (int64_t)1 << 40) return ferry_fail(FERRY_E_ARG, "--cells goes to 2^40");
+    if (o->solver == 1 && o->passes)
+        return ferry_fail(FERRY_E_ARG, "--passes is not for --solver auto: it stops by itself");
     if (!(o->epsilon > 0)) return ferry_fail(FERRY_E_ARG, "--epsilon has to be positive");
     if (!o->counts) {
         all_counts(out, world->size);
@@ -243,8 +251,8 @@ static void tell_scaling(void *self, const scaling_result *result, const scaling
     if (program->world.rank != 0 || program->common->json) return;
     if (r == &result->row[0] || r->weak != r[-1].weak)
         printf("%s scaling\n %5s %9s %10s %10s %9s %6s %12s %9s %9s %12s %12s %10s\n", r->weak ? "weak" : "strong",
-               "ranks", "grid", "cells", "s a pass", "speed-up", "eff.", "pairs/s/rank", "messages", "(model)", "sent",
-               "(model)", "model s");
+               "ranks", "grid", "cells", r->passes ? "s a solve" : "s a pass", "speed-up", "eff.", "pairs/s/rank",
+               "messages", "(model)", "sent", "(model)", "model s");
     char grid[32];
     (void)snprintf(grid, sizeof grid, "%dx%d", r->grid_rows, r->grid_cols);
     printf(" %5d %9s %10lld %10.4g %9.2f %5.1f%% %12.3g %9.1f %9.1f %12s %12s %10.4g\n", r->ranks, grid,

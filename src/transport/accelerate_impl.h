@@ -10,6 +10,8 @@ FERRY_BEGIN
 bool ferry_accelerable(const ferry_cost *cost, const ferry_transport_options *options);
 /** Local. How many groups: more for a smaller epsilon. */
 int ferry_accelerate_groups(const ferry_cost *cost, double epsilon);
+/** Local. The same for a side of `least` cells and a mean cost. */
+int ferry_accelerate_groups_of(int64_t least, double epsilon, double mean);
 /** Local. The most for any epsilon; least: cells of the smaller side. */
 int ferry_accelerate_most_groups(int64_t least);
 /** Collective. Iterations until the error is below the threshold; s: a solve whose cost is groups->cost. Leaves f, g,

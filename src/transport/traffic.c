@@ -8,6 +8,7 @@
  * and small meetings: that all ranks are well, sums of one number. The accelerated loop adds the mass between groups,
  * K^2 whole numbers by MPI's own reduction, which moves them 2 (P-1)/P times (a ring), short ones log2(P) times. */
 #include "traffic.h"
+#include "accelerate_impl.h"
 #include "sinkhorn_pass_impl.h"
 #include <string.h>
 
@@ -29,6 +30,12 @@ ferry_status ferry_traffic_open(ferry_traffic_model *out, const ferry_traffic_pr
     if (status == FERRY_OK) status = ferry_shards_open(&out->target, problem->targets, COLUMNS, problem->grid_cols);
     if (status != FERRY_OK) ferry_traffic_close(out);
     return status;
+}
+
+int ferry_traffic_groups(int64_t sources, int64_t targets, double epsilon)
+{
+    const int64_t least = sources < targets ? sources : targets;
+    return least >= FERRY_ACCELERATE_FROM ? ferry_accelerate_groups_of(least, epsilon, 1) : 0;
 }
 
 void ferry_traffic_close(ferry_traffic_model *model)

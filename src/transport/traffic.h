@@ -27,6 +27,8 @@ typedef struct ferry_traffic_model {
     ferry_shards source, target;
 } ferry_traffic_model;
 
+/** Local. Groups of the accelerated loop for a balanced problem of this size at this epsilon of the mean cost. */
+FERRY_API int ferry_traffic_groups(int64_t sources, int64_t targets, double epsilon);
 /** Local. Close with ferry_traffic_close. */
 FERRY_API ferry_status ferry_traffic_open(ferry_traffic_model *out, const ferry_traffic_problem *problem);
 FERRY_API void ferry_traffic_close(ferry_traffic_model *model);
