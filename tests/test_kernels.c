@@ -154,6 +154,28 @@ static void test_exponentials(const ferry_kernels *k)
     free(s), free(p);
 }
 
+/* sums of p log2 p beside the same plan and row sums; they are added to what is there */
+static void test_scores(const ferry_kernels *k, const ferry_tile *tile, const float *s, const float *plan,
+                        const double *sums)
+{
+    const int64_t size = tile->units * TILE;
+    float *again = floats(size);
+    double scores[ROWS], other[ROWS], right[ROWS], allowed[ROWS];
+    ferry_tile scored = *tile;
+    scored.scores = scores;
+    for (int i = 0; i < ROWS; i++) scores[i] = right[i] = i, allowed[i] = 1e-12;
+    k->plan(again, other, &scored);
+    CHECK(same(again, plan, (size_t)size * sizeof *plan) && same(other, sums, sizeof other));
+    for (int64_t e = 0; e < size; e++) {
+        const int i = (int)(e % TILE / COLUMNS);
+        if (!(plan[e] > 0)) continue;
+        right[i] += (double)plan[e] * s[e];
+        allowed[i] += 2e-6 * fabs((double)plan[e] * s[e]);
+    }
+    for (int i = 0; i < ROWS; i++) CHECK(close_to(scores[i], right[i], allowed[i]));
+    free(again);
+}
+
 /* scores, plan, row sums of linear costs; the same tiles wherever they stand in a call */
 static void test_linear(const ferry_kernels *k, const problem *p)
 {
@@ -187,6 +209,7 @@ static void test_linear(const ferry_kernels *k, const problem *p)
         k->plan(again, other, &cut);
         CHECK(same(again, plan + u * TILE, TILE * sizeof *s));
     }
+    test_scores(k, &at.tile, s, plan, sums);
     free(s), free(plan), free(again), packed_close(&at);
 }
 
@@ -242,6 +265,7 @@ static void test_kind(const ferry_kernels *k, const problem *p, ferry_tile_kind 
     k->exponentials(again, other, p->units);
     k->plan(plan, sums, &at.tile);
     CHECK(same(again, plan, size * sizeof *s) && same(sums, other, sizeof sums));
+    test_scores(k, &at.tile, s, plan, sums);
     ferry_tile last = part(&at.tile, p->units - 1, 1);
     k->scores(again, &last);
     CHECK(same(again, s + size - TILE, TILE * sizeof *s));
@@ -249,28 +273,54 @@ static void test_kind(const ferry_kernels *k, const problem *p, ferry_tile_kind 
 }
 
 /* Panels together give the bits of each alone. */
+/* Blocks of 1, 2, 3, ... units, by the seed; some are empty, all where there is but one. Returns how many. */
+static int cut_blocks(int64_t *end, int most, int64_t units, int number)
+{
+    int count = 0;
+    int64_t u = 0;
+    for (; u < units && count < most - 1; u += (count * 5 + number) % 4) end[count++] = u;
+    end[count++] = units;
+    return count;
+}
 static void test_together(const ferry_kernels *k, const problem *p, ferry_tile_kind kind, double power)
 {
-    enum { MOST = FERRY_PANELS_AT_ONCE };
+    enum { MOST = FERRY_PANELS_AT_ONCE, MOST_ENDS = 64 };
     const uint64_t before = seed; /* other tests keep their numbers */
     packed at = pack(k, p, kind, power, 0.37);
     const int64_t size = p->units * TILE, rows = (int64_t)ROWS * p->dim;
     ferry_tile tile[MOST];
     float *plan[MOST], *x = floats(MOST * rows), *alpha = floats(MOST * ROWS), *one = floats(size);
-    double *sums[MOST], alone[ROWS];
+    double *sums[MOST], alone[ROWS], *scores = doubles(MOST_ENDS * ROWS), score[ROWS];
+    int64_t end[MOST_ENDS];
     for (int g = 0; g < MOST; g++) {
         tile[g] = at.tile;
         tile[g].x = x + g * rows;
         tile[g].alpha = alpha + g * ROWS;
-        plan[g] = floats(size), sums[g] = doubles(ROWS);
+        tile[g].scores = g % 2 ? scores : NULL;
+        plan[g] = floats(size), sums[g] = doubles(MOST_ENDS * ROWS);
     }
     for (int panels = 1; panels <= MOST; panels += panels < 3 ? 1 : 5) {
-        k->plans(plan, sums, tile, panels);
-        for (int g = 0; g < panels; g++) {
-            k->plan(one, alone, &tile[g]);
-            CHECK(same(one, plan[g], (size_t)size * sizeof *one) && same(alone, sums[g], sizeof alone));
-        }
+        const int blocks = cut_blocks(end, MOST_ENDS, p->units, panels);
+        memset(scores, 0, MOST_ENDS * ROWS * sizeof *scores);
+        k->plans(plan, sums, tile, panels, end, blocks);
+        for (int g = 0; g < panels; g++)
+            for (int b = 0; b < blocks; b++) {
+                const int64_t first = b ? end[b - 1] : 0;
+                ferry_tile block = part(&tile[g], first, end[b] - first);
+                memset(score, 0, sizeof score);
+                if (block.scores) block.scores = score;
+                k->plan(one, alone, &block);
+                CHECK(same(one, plan[g] + first * TILE, (size_t)(block.units * TILE) * sizeof *one));
+                CHECK(same(alone, sums[g] + b * ROWS, sizeof alone));
+                if (g == 1 && panels == 2) CHECK(same(score, scores + b * ROWS, sizeof score));
+            }
     }
+    ferry_tile nothing = tile[0]; /* a grid column without targets */
+    double untouched = 7, *nowhere = &untouched;
+    nothing.units = 0;
+    k->plans(plan, &nowhere, &nothing, 1, NULL, 0);
+    CHECK(untouched == 7);
+    free(scores);
     for (int g = 0; g < MOST; g++) free(plan[g]), free(sums[g]);
     free(x), free(alpha), free(one), packed_close(&at);
     seed = before;

@@ -14,18 +14,18 @@ enum { WIDTH = 16, ENTRY_DIM = 50, LEAST_TRIES = 3, GROUPS = 100 };
 
 typedef struct bench {
     const ferry_kernels *k;
-    ferry_blocks blocks; /* of the columns: a call of plan goes over one of them */
+    ferry_blocks blocks; /* of the columns: whose sums a call of plans keeps apart */
     int panels;
     ferry_tile tile[MOST];
     float *x, *y, *alpha, *beta, *norm, *plan[MOST], *q, *v, *values;
     int32_t *columns;
-    double *c, *m, *t, *out, sums[MOST][ROWS], kept;
+    double *c, *m, *t, *out, *block_sums, sums[MOST][ROWS], kept;
     ferry_masses masses; /* of GROUPS groups of columns side by side, and its arrays */
     int64_t *run, *mass;
     int32_t *part, *group;
     float *mask;
-    uint16_t *halves; /* [parts][units][12][32] more than the last cache holds */
-    int64_t parts;
+    uint16_t *halves;    /* [parts][units][12][32] more than the last cache holds */
+    int64_t parts, *end; /* end: of the blocks */
     int32_t *unit;
 } bench;
 
@@ -33,21 +33,9 @@ typedef struct bench {
 
 static void run_plan(bench *b)
 {
-    for (int block = 0; block < b->blocks.count; block++) {
-        const int64_t first = ferry_block_first(&b->blocks, block), end = ferry_block_first(&b->blocks, block + 1);
-        ferry_tile part[MOST];
-        float *plan[MOST];
-        double *sums[MOST];
-        for (int g = 0; g < b->panels; g++) {
-            part[g] = b->tile[g];
-            part[g].units = (end - first) / COLUMNS;
-            part[g].y += first * part[g].dim;
-            part[g].beta += first;
-            plan[g] = b->plan[g] + first * ROWS;
-            sums[g] = b->sums[g];
-        }
-        b->k->plans(plan, sums, part, b->panels);
-    }
+    double *sums[MOST];
+    for (int g = 0; g < b->panels; g++) sums[g] = b->block_sums + (int64_t)g * b->blocks.count * ROWS;
+    b->k->plans(b->plan, sums, b->tile, b->panels, b->end, b->blocks.count);
 }
 static void run_column_sums(bench *b)
 {
@@ -216,6 +204,10 @@ static ferry_status bench_open(bench *b, const bench_job *job, int dim, int pane
     FERRY_TRY(ferry_alloc(&b->t, columns));
     FERRY_TRY(ferry_alloc(&b->out, columns * WIDTH));
     FERRY_TRY(open_masses(b, units));
+    FERRY_TRY(ferry_alloc(&b->block_sums, (int64_t)panels * b->blocks.count * ROWS));
+    FERRY_TRY(ferry_alloc(&b->end, b->blocks.count));
+    for (int block = 0; block < b->blocks.count; block++)
+        b->end[block] = ferry_block_first(&b->blocks, block + 1) / COLUMNS;
     for (int g = 0; g < panels; g++) {
         FERRY_TRY(numbers(&b->plan[g], units * TILE, 0, 1));
         b->tile[g] = (ferry_tile){.dim = dim,
@@ -233,11 +225,12 @@ static ferry_status bench_open(bench *b, const bench_job *job, int dim, int pane
 static void bench_close(bench *b)
 {
     float *const floats[] = {b->x, b->y, b->alpha, b->beta, b->norm, b->q, b->v, b->values};
-    double *const doubles[] = {b->c, b->m, b->t, b->out};
+    double *const doubles[] = {b->c, b->m, b->t, b->out, b->block_sums};
     for (int i = 0; i < COUNT(floats); i++) free(floats[i]);
     for (int i = 0; i < COUNT(doubles); i++) free(doubles[i]);
     for (int g = 0; g < MOST; g++) free(b->plan[g]);
     free(b->columns);
+    free(b->end);
     free(b->run);
     free(b->part);
     free(b->group);

@@ -70,8 +70,11 @@ typedef struct ferry_kernels {
     void (*plan)(float *plan, double *sums, const ferry_tile *tile);
     /* `plan` of several panels, at most FERRY_PANELS_AT_ONCE, against the same columns: tile [panels] differ in x,
        alpha and x2 alone; plan[g] and sums[g] are as `plan` of tile[g] gives them, bit by bit. Every unit of y serves
-       all panels while it is in cache: for wide cells, whose y would come from memory for each of them. */
-    void (*plans)(float *const *plan, double *const *sums, const ferry_tile *tile, int panels);
+       all panels while it is in cache: for wide cells, whose y would come from memory for each of them. Sums
+       are by blocks of units: sums[g] [blocks][24], and scores likewise; block b ends with unit end[b] - 1, the last
+       one with the tile, and its sums are those of a call for it alone. */
+    void (*plans)(float *const *plan, double *const *sums, const ferry_tile *tile, int panels, const int64_t *end,
+                  int blocks);
     /* p = 2^s in place, sums [24] as above */
     void (*exponentials)(float *s, double *sums, int64_t units);
     /* c [units * 32] += sum over the 24 rows of q_i plan_ij: float32 over the rows in order, then one float64 addition

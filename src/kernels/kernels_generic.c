@@ -184,9 +184,20 @@ static void plan_of(float *plan, double *sums, const ferry_tile *tile)
     add_lanes(scores, &score);
     for (int i = 0; i < ROWS; i++) tile->scores[i] += scores[i];
 }
-static void plans(float *const *plan, double *const *sums, const ferry_tile *tile, int panels)
+static void plans(float *const *plan, double *const *sums, const ferry_tile *tile, int panels, const int64_t *end,
+                  int blocks)
 {
-    for (int g = 0; g < panels; g++) plan_of(plan[g], sums[g], &tile[g]);
+    for (int g = 0; g < panels; g++)
+        for (int b = 0; b < blocks; b++) {
+            const int64_t first = b > 0 ? end[b - 1] : 0;
+            ferry_tile part = tile[g];
+            part.units = end[b] - first;
+            part.y += first * COLUMNS * part.dim;
+            part.beta += first * COLUMNS;
+            if (part.y2) part.y2 += first * COLUMNS;
+            if (part.scores) part.scores += (int64_t)b * ROWS;
+            plan_of(plan[g] + first * TILE, sums[g] + (int64_t)b * ROWS, &part);
+        }
 }
 static void exponentials(float *s, double *sums, int64_t units)
 {

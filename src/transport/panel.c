@@ -308,33 +308,35 @@ void ferry_panel_scores(ferry_panel *panel, const ferry_source *source, int64_t 
     ferry_panels_scores(&(ferry_panel_rows){panel, index, f}, 1, source, target);
 }
 
-/* Units of block b become plan; where double, from exponents. */
-static void plan_block(const ferry_panel_rows *rows, int count, ferry_tile *tile, const ferry_target *target, int b)
+/* From exponents. */
+static void plan_blocks_double(ferry_panel *panel)
 {
-    const ferry_cost *cost = rows[0].panel->cost;
-    const int64_t first = rows[0].panel->unit[b], end = rows[0].panel->unit[b + 1];
-    double *sums[FERRY_PANELS_AT_ONCE];
-    float *plan[FERRY_PANELS_AT_ONCE];
-    for (int g = 0; g < count; g++) {
-        ferry_panel *panel = rows[g].panel;
-        double *scores = panel->scored ? panel->block_scores + (int64_t)b * ROWS : NULL;
-        sums[g] = panel->block_sums + (int64_t)b * ROWS;
-        if (panel->d) {
-            plan_double(sums[g], scores, panel, first, end);
-            continue;
-        }
-        tile_columns(&tile[g], cost, target->beta_f + first * COLUMNS, first, end - first);
-        tile[g].scores = scores;
-        plan[g] = panel->f + first * TILE;
-    }
-    if (rows[0].panel->f) cost->options.kernels->plans(plan, sums, tile, count);
+    for (int b = 0; b < panel->blocks; b++)
+        plan_double(panel->block_sums + (int64_t)b * ROWS,
+                    panel->scored ? panel->block_scores + (int64_t)b * ROWS : NULL, panel, panel->unit[b],
+                    panel->unit[b + 1]);
 }
 
 void ferry_panels_plan(const ferry_panel_rows *rows, int count, const ferry_source *source, const ferry_target *target)
 {
+    const ferry_cost *cost = rows[0].panel->cost;
     ferry_tile tile[FERRY_PANELS_AT_ONCE];
+    double *sums[FERRY_PANELS_AT_ONCE];
+    float *plan[FERRY_PANELS_AT_ONCE];
     begin_panels(tile, rows, count, source, target);
-    for (int b = 0; b < rows[0].panel->blocks; b++) plan_block(rows, count, tile, target, b);
+    for (int g = 0; g < count; g++) {
+        ferry_panel *panel = rows[g].panel;
+        if (panel->d) {
+            plan_blocks_double(panel);
+            continue;
+        }
+        tile_columns(&tile[g], cost, target->beta_f, 0, panel->units);
+        tile[g].scores = panel->scored ? panel->block_scores : NULL;
+        sums[g] = panel->block_sums;
+        plan[g] = panel->f;
+    }
+    if (rows[0].panel->f)
+        cost->options.kernels->plans(plan, sums, tile, count, rows[0].panel->unit + 1, rows[0].panel->blocks);
 }
 void ferry_panel_plan(ferry_panel *panel, const ferry_source *source, int64_t index, const double *f,
                       const ferry_target *target)
