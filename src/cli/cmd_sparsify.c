@@ -52,6 +52,7 @@ static ferry_status write_masses(void *self, int64_t first, int64_t count, const
 /* Collective. */
 static ferry_status sparsify(ferry_sparsify_result *result, stream *s, const ferry_sparsify_options *options)
 {
+    watch_stage("write");
     FERRY_TRY(stream_output(s, &s->plan.source));
     FERRY_TRY(stream_var_cells(s, &s->plan.target));
     FERRY_TRY(ferry_output_column_create(s->output, "obs", "mass", FERRY_F64));
@@ -59,6 +60,7 @@ static ferry_status sparsify(ferry_sparsify_result *result, stream *s, const fer
     coupling to = {.output = s->output};
     FERRY_TRY(ferry_output_csr_open(&to.rows, s->output, "X", s->plan.source.cells, s->plan.target.cells));
     const ferry_sink sink = {write_rows, &to};
+    watch_stage("passes");
     FERRY_TRY(ferry_sparsify(result, &s->plan, &s->program->world, options, &sink, write_masses, &to));
     watch_stage("write");
     return ferry_output_csr_finish(&to.rows);
