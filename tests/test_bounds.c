@@ -146,6 +146,7 @@ static void bounds(const char *kind, double tau_a, double tau_b, double epsilon,
     double left, gap = INFINITY;
     const double right = optimum(&left, epsilon, rho_a, rho_b);
     for (int k = 0; k < 8; k++) {
+        if (world.size > 1 && k != 2 && k != 5) continue; /* bits are the same on any ranks: test_sinkhorn */
         ferry_cost_options o = FERRY_COST_DEFAULTS;
         ferry_transport_options options = FERRY_TRANSPORT_DEFAULTS;
         ferry_potentials p;

@@ -18,7 +18,8 @@
 #include "result_impl.h"
 #include <math.h>
 
-#define STEPS       24    /* halvings in search of tau */
+#define ROUNDS      3     /* in search of tau, each among */
+#define AMONG       16    /* values at once */
 #define ALLOW       1e-6  /* of cost, value and entropy, for rounding of float pairs */
 #define ALLOW_SMALL 1e-12 /* of double pairs */
 
@@ -30,8 +31,9 @@ typedef struct bounds {
     double taken;                              /* sum u */
     double lack;                               /* sum e */
     double row_mass, column_mass, largest_row; /* sum r, sum b, max r */
+    double row_entropy, lack_entropy;          /* sum r log r, sum e log e */
     double more;                               /* k */
-    double shift, tau;
+    double shift, low, step;
 } bounds;
 
 static ferry_status open_bounds(bounds *k, const ferry_sinkhorn *s)
@@ -66,63 +68,51 @@ static double updated_g(const ferry_sinkhorn *s, int64_t j)
     const bool usable = s->c[j] >= s->b[j] * 0x1p-90 && s->c[j] < INFINITY;
     return usable ? s->tau_b * (s->epsilon * log(s->b[j] / s->c[j]) + s->g[j]) : s->g[j];
 }
-static double dual_rows(const ferry_sinkhorn *s, const void *self, int64_t i)
+static void dual_rows(double *out, const ferry_sinkhorn *s, const void *self, int64_t i)
 {
     const bounds *k = self;
-    return ferry_dual_part(s->a[i], s->f[i] + k->shift, s->tau_a, s->rho_a);
+    *out = ferry_dual_part(s->a[i], s->f[i] + k->shift, s->tau_a, s->rho_a);
 }
-static double dual_columns(const ferry_sinkhorn *s, const void *self, int64_t j)
+static void dual_columns(double *out, const ferry_sinkhorn *s, const void *self, int64_t j)
 {
     const bounds *k = self;
-    return ferry_dual_part(s->b[j], k->g[j] - k->shift, s->tau_b, s->rho_b) -
+    *out = ferry_dual_part(s->b[j], k->g[j] - k->shift, s->tau_b, s->rho_b) -
            (s->c[j] > 0 ? s->epsilon * s->c[j] * exp((k->g[j] - s->g[j]) / s->epsilon) : 0);
 }
 /* Collective. */
 static ferry_status find_lower(double *lower, bounds *k, ferry_sinkhorn *s)
 {
-    double least_f, least_g;
-    *lower = 0;
+    double least_f, least_g, rows, columns;
     for (int64_t j = 0; j < s->targets; j++) k->g[j] = updated_g(s, j);
     if (s->tau_a < 1 && s->tau_b < 1) {
         FERRY_TRY(ferry_sinkhorn_soft_min(&least_f, s, s->f, false));
         FERRY_TRY(ferry_sinkhorn_soft_min(&least_g, s, k->g, true));
         k->shift = s->rho_a * s->rho_b / (s->rho_a + s->rho_b) * (least_g / s->rho_b - least_f / s->rho_a);
     }
-    FERRY_TRY(ferry_add_rows(lower, s, k, dual_rows));
-    return ferry_add_columns(lower, s, k, dual_columns);
+    FERRY_TRY(ferry_add_rows(&rows, 1, s, k, dual_rows));
+    FERRY_TRY(ferry_add_columns(&columns, 1, s, k, dual_columns));
+    *lower = rows + columns;
+    return FERRY_OK;
 }
 
 /* --- above, columns penalised --- */
 
-static double row_product(const ferry_sinkhorn *s, const void *self, int64_t i)
+enum { PRODUCT, MASS, LOG, ENTROPY, SUMS };
+static void row_sums(double *out, const ferry_sinkhorn *s, const void *self, int64_t i)
 {
     (void)self;
-    return s->r[i] > 0 ? s->r[i] * s->f[i] : 0;
+    out[PRODUCT] = s->r[i] > 0 ? s->r[i] * s->f[i] : 0;
+    out[MASS] = s->r[i];
+    out[LOG] = s->r[i] > 0 ? s->r[i] * log(s->r[i] / s->a[i]) : 0;
+    out[ENTROPY] = p_log_p(s->r[i]);
 }
-static double column_product(const ferry_sinkhorn *s, const void *self, int64_t j)
+static void column_sums(double *out, const ferry_sinkhorn *s, const void *self, int64_t j)
 {
     (void)self;
-    return s->c[j] > 0 ? s->c[j] * s->g[j] : 0;
-}
-static double row_mass(const ferry_sinkhorn *s, const void *self, int64_t i)
-{
-    (void)self;
-    return s->r[i];
-}
-static double column_mass(const ferry_sinkhorn *s, const void *self, int64_t j)
-{
-    (void)self;
-    return s->c[j];
-}
-static double row_log(const ferry_sinkhorn *s, const void *self, int64_t i)
-{
-    (void)self;
-    return s->r[i] > 0 ? s->r[i] * log(s->r[i] / s->a[i]) : 0;
-}
-static double column_log(const ferry_sinkhorn *s, const void *self, int64_t j)
-{
-    (void)self;
-    return s->c[j] > 0 ? s->c[j] * log(s->c[j] / s->b[j]) : 0;
+    out[PRODUCT] = s->c[j] > 0 ? s->c[j] * s->g[j] : 0;
+    out[MASS] = s->c[j];
+    out[LOG] = s->c[j] > 0 ? s->c[j] * log(s->c[j] / s->b[j]) : 0;
+    out[ENTROPY] = p_log_p(s->c[j]);
 }
 
 /* Collective. The objective of t P: t A + eps M t (log t - 1) + rho_a (t L_a + R t log t - t R + sum a) + likewise b.
@@ -130,13 +120,11 @@ static double column_log(const ferry_sinkhorn *s, const void *self, int64_t j)
 static ferry_status penalised(double *upper, ferry_sinkhorn *s)
 {
     const double rho_a = s->tau_a < 1 ? s->rho_a : 0, rho_b = s->rho_b;
-    double product = 0, mass = 0, rows = 0, log_a = 0, log_b = 0, log_t = 0;
-    FERRY_TRY(ferry_add_rows(&product, s, NULL, row_product));
-    FERRY_TRY(ferry_add_columns(&product, s, NULL, column_product));
-    FERRY_TRY(ferry_add_rows(&rows, s, NULL, row_mass));
-    FERRY_TRY(ferry_add_columns(&mass, s, NULL, column_mass));
-    FERRY_TRY(ferry_add_rows(&log_a, s, NULL, row_log));
-    FERRY_TRY(ferry_add_columns(&log_b, s, NULL, column_log));
+    double row[SUMS], column[SUMS], log_t = 0;
+    FERRY_TRY(ferry_add_rows(row, SUMS, s, NULL, row_sums));
+    FERRY_TRY(ferry_add_columns(column, SUMS, s, NULL, column_sums));
+    const double product = row[PRODUCT] + column[PRODUCT], rows = row[MASS], mass = column[MASS];
+    const double log_a = row[LOG], log_b = column[LOG];
     if (s->tau_a < 1)
         log_t = -(product + rho_a * log_a + rho_b * log_b) / (s->epsilon * mass + rho_a * rows + rho_b * mass);
     const double t = exp(log_t);
@@ -147,84 +135,61 @@ static ferry_status penalised(double *upper, ferry_sinkhorn *s)
 
 /* --- above, columns exact --- */
 
-static double cut_columns(const ferry_sinkhorn *s, const void *self, int64_t j)
+enum { CUT, TAKEN, LACK, LACK_ENTROPY, WEIGHT, CUTS };
+static void cut_columns(double *out, const ferry_sinkhorn *s, const void *self, int64_t j)
 {
-    (void)self;
+    const bounds *k = self;
     const double kept = fmin(s->b[j], s->c[j]);
-    return kept > 0 ? kept * (s->g[j] + s->epsilon * (log(kept / s->c[j]) - 1)) : 0;
+    out[CUT] = kept > 0 ? kept * (s->g[j] + s->epsilon * (log(kept / s->c[j]) - 1)) : 0;
+    out[TAKEN] = fmax(s->c[j] - s->b[j], 0);
+    out[LACK] = k->e[j];
+    out[LACK_ENTROPY] = p_log_p(k->e[j]);
+    out[WEIGHT] = s->b[j];
 }
-static double taken_from(const ferry_sinkhorn *s, const void *self, int64_t j)
-{
-    (void)self;
-    return fmax(s->c[j] - s->b[j], 0);
-}
-static double lack_of(const ferry_sinkhorn *s, const void *self, int64_t j)
-{
-    const bounds *k = self;
-    (void)s;
-    return k->e[j];
-}
-static double lack_entropy(const ferry_sinkhorn *s, const void *self, int64_t j)
+/* at AMONG values of tau: the mass of rows above it, and sum r (w - tau) of them */
+static void above_tau(double *out, const ferry_sinkhorn *s, const void *self, int64_t i)
 {
     const bounds *k = self;
-    (void)s;
-    return p_log_p(k->e[j]);
-}
-static double weight_of(const ferry_sinkhorn *s, const void *self, int64_t j)
-{
-    (void)self;
-    return s->b[j];
-}
-static double row_entropy(const ferry_sinkhorn *s, const void *self, int64_t i)
-{
-    (void)self;
-    return p_log_p(s->r[i]);
-}
-static double spread_cost(const ferry_sinkhorn *s, const void *self, int64_t i)
-{
-    const bounds *k = self;
-    return s->r[i] * k->w[i];
-}
-static double above_tau(const ferry_sinkhorn *s, const void *self, int64_t i)
-{
-    const bounds *k = self;
-    return k->w[i] > k->tau ? s->r[i] : 0;
-}
-static double excess(const ferry_sinkhorn *s, const void *self, int64_t i)
-{
-    const bounds *k = self;
-    return k->w[i] > k->tau ? s->r[i] * (k->w[i] - k->tau) : 0;
+    for (int e = 0; e < AMONG; e++) {
+        const double over = k->w[i] - (k->low + e * k->step);
+        out[e] = over > 0 ? s->r[i] : 0;
+        out[AMONG + e] = over > 0 ? s->r[i] * over : 0;
+    }
 }
 
-/* Collective. The most that sum d w can be. */
+/* Collective. The most that sum d w can be: the least of tau sum u + v sum r max(w - tau, 0), which is convex in tau.
+ */
 static ferry_status most_taken(double *most, bounds *k, ferry_sinkhorn *s)
 {
-    double range[2] = {-INFINITY, -INFINITY}, over = 0; /* largest w, minus the smallest */
+    double range[2] = {-INFINITY, -INFINITY}, sums[2 * AMONG]; /* largest w, minus the smallest */
     for (int64_t i = 0; i < s->sources; i++) {
         if (!(s->a[i] > 0)) continue;
         range[0] = fmax(range[0], k->w[i]);
         range[1] = fmax(range[1], -k->w[i]);
     }
     ferry_max_doubles(s->grid->world, range, 2);
-    double low = -range[1], high = range[0];
-    for (int step = 0; step < STEPS && high > low; step++) {
-        double mass = 0;
-        k->tau = 0.5 * (low + high);
-        FERRY_TRY(ferry_add_rows(&mass, s, k, above_tau));
-        *(k->most * mass > k->taken ? &low : &high) = k->tau;
+    k->low = -range[1];
+    k->step = (range[0] - k->low) / (AMONG - 1);
+    *most = INFINITY;
+    for (int round = 0; round < ROUNDS; round++) {
+        int best = 0;
+        FERRY_TRY(ferry_add_rows(sums, 2 * AMONG, s, k, above_tau));
+        for (int e = 0; e < AMONG; e++) {
+            const double value = (k->low + e * k->step) * k->taken + k->most * sums[AMONG + e];
+            if (k->most * sums[e] > k->taken) best = e; /* still falling there */
+            *most = fmin(*most, value);
+        }
+        k->low += best * k->step;
+        k->step /= AMONG - 1;
     }
-    k->tau = high;
-    FERRY_TRY(ferry_add_rows(&over, s, k, excess));
-    *most = k->tau * k->taken + k->most * over;
     return FERRY_OK;
 }
 
 /* Collective. What is put back, both marginals exact: w from phi. */
 static ferry_status put_back_exactly(double *upper, bounds *k, ferry_sinkhorn *s)
 {
-    double entropy = 0, most;
+    double entropy = k->lack_entropy, most;
     for (int64_t i = 0; i < s->sources; i++) k->w[i] -= s->f[i];
-    FERRY_TRY(ferry_add_columns(&entropy, s, k, lack_entropy));
     entropy += k->lack * (log(k->most * k->largest_row) - log(k->lack) + log(s->mass_a / k->lack));
     FERRY_TRY(most_taken(&most, k, s));
     *upper += most + s->epsilon * entropy;
@@ -235,22 +200,23 @@ static double penalty(const ferry_sinkhorn *s, const bounds *k, int64_t i, doubl
 {
     return s->rho_a * divergence(fmax(1 + k->more - share * k->most, 0) * s->r[i], s->a[i]);
 }
-static double whole_penalty(const ferry_sinkhorn *s, const void *self, int64_t i)
+static void free_rows(double *out, const ferry_sinkhorn *s, const void *self, int64_t i)
 {
-    return penalty(s, self, i, 0);
+    const bounds *k = self;
+    out[0] = penalty(s, k, i, 0);
+    out[1] = s->r[i] * k->w[i];
 }
 /* Collective. The same, rows penalised. */
 static ferry_status put_back_freely(double *upper, bounds *k, ferry_sinkhorn *s)
 {
-    double cost = 0, entropy = 0, lack = 0, most = 0;
+    double sums[2], most = 0;
     k->more = k->lack / k->row_mass;
-    FERRY_TRY(ferry_add_rows(&cost, s, k, spread_cost));
-    FERRY_TRY(ferry_add_rows(&entropy, s, k, row_entropy));
-    FERRY_TRY(ferry_add_columns(&lack, s, k, lack_entropy));
-    FERRY_TRY(ferry_add_rows(upper, s, k, whole_penalty));
+    FERRY_TRY(ferry_add_rows(sums, 2, s, k, free_rows));
+    *upper += sums[0];
     if (k->lack > 0)
-        *upper += cost * k->more + s->epsilon * (entropy * k->more + lack - k->lack * log(k->row_mass) +
-                                                 k->lack * log(k->column_mass / k->lack));
+        *upper +=
+            sums[1] * k->more + s->epsilon * (k->row_entropy * k->more + k->lack_entropy - k->lack * log(k->row_mass) +
+                                              k->lack * log(k->column_mass / k->lack));
     for (int64_t i = 0; i < s->sources; i++) {
         const double taken = k->most * s->r[i];
         k->w[i] = -s->f[i] + (taken > 0 ? (penalty(s, k, i, 1) - penalty(s, k, i, 0)) / taken : 0);
@@ -265,10 +231,7 @@ static ferry_status put_back_freely(double *upper, bounds *k, ferry_sinkhorn *s)
 static ferry_status exact_columns(double *upper, bounds *k, ferry_sinkhorn *s)
 {
     bool passed;
-    double most[2] = {0, 0};
-    *upper = 0;
-    FERRY_TRY(ferry_add_rows(upper, s, NULL, row_product));
-    FERRY_TRY(ferry_add_columns(upper, s, NULL, cut_columns));
+    double most[2] = {0, 0}, rows[SUMS], columns[CUTS];
     for (int64_t j = 0; j < s->targets; j++) {
         k->e[j] = s->b[j] > 0 ? fmax(s->b[j] - s->c[j], 0) : 0;
         if (s->b[j] > 0 && s->c[j] > s->b[j]) most[0] = fmax(most[0], 1 - s->b[j] / s->c[j]);
@@ -277,12 +240,19 @@ static ferry_status exact_columns(double *upper, bounds *k, ferry_sinkhorn *s)
     ferry_max_doubles(s->grid->world, most, 2);
     k->most = most[0];
     k->largest_row = most[1];
-    FERRY_TRY(ferry_add_columns(&k->taken, s, k, taken_from));
-    FERRY_TRY(ferry_add_columns(&k->lack, s, k, lack_of));
-    FERRY_TRY(ferry_add_columns(&k->column_mass, s, k, weight_of));
-    FERRY_TRY(ferry_add_rows(&k->row_mass, s, k, row_mass));
+    FERRY_TRY(ferry_add_rows(rows, SUMS, s, NULL, row_sums));
+    FERRY_TRY(ferry_add_columns(columns, CUTS, s, k, cut_columns));
+    *upper = rows[PRODUCT] + columns[CUT];
+    k->row_mass = rows[MASS];
+    k->row_entropy = rows[ENTROPY];
+    k->taken = columns[TAKEN];
+    k->lack = columns[LACK];
+    k->lack_entropy = columns[LACK_ENTROPY];
+    k->column_mass = columns[WEIGHT];
     if (s->tau_a == 1) { /* the sums of a and b may differ by rounding */
-        for (int64_t j = 0; j < s->targets && k->lack > 0; j++) k->e[j] *= k->taken / k->lack;
+        const double times = k->lack > 0 ? k->taken / k->lack : 1;
+        for (int64_t j = 0; j < s->targets; j++) k->e[j] *= times;
+        if (times > 0) k->lack_entropy = times * (k->lack_entropy + k->lack * log(times));
         k->lack = k->taken;
     }
     if (k->lack > 0) {

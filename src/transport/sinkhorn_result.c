@@ -13,21 +13,48 @@
 
 /* --- sums over the sides --- */
 
-ferry_status ferry_add_rows(double *total, ferry_sinkhorn *s, const void *self, ferry_term of)
+/* Local. */
+static ferry_status plant(ferry_forest **out, int count, const ferry_sinkhorn *s, const void *self, ferry_terms of,
+                          bool target)
 {
-    double sum;
-    for (int64_t i = 0; i < s->sources; i++) s->work[i] = s->a[i] > 0 ? of(s, self, i) : 0;
-    FERRY_TRY(ferry_sinkhorn_source_sum(&sum, s, s->work));
-    *total += sum;
+    const ferry_shards *shards = target ? &s->grid->target : &s->grid->source;
+    const double *weight = target ? s->b : s->a;
+    const int part = target ? s->grid->col : s->grid->row;
+    double terms[FERRY_MOST_TERMS] = {0};
+    FERRY_TRY(ferry_forest_open(out, count, shards->blocks.count, FERRY_JOIN_SUM));
+    for (int b = shards->block[part]; b < shards->block[part + 1]; b++) {
+        double *leaf;
+        FERRY_TRY(ferry_forest_leaf(&leaf, *out));
+        const int64_t end = ferry_block_first(&shards->blocks, b + 1) - shards->first[part];
+        for (int64_t i = ferry_block_first(&shards->blocks, b) - shards->first[part]; i < end; i++) {
+            if (!(weight[i] > 0)) continue;
+            of(terms, s, self, i);
+            for (int e = 0; e < count; e++) leaf[e] += terms[e];
+        }
+        ferry_forest_add(*out, b);
+    }
     return FERRY_OK;
 }
-ferry_status ferry_add_columns(double *total, ferry_sinkhorn *s, const void *self, ferry_term of)
+/* Collective. */
+static ferry_status add_side(double *totals, int count, ferry_sinkhorn *s, const void *self, ferry_terms of,
+                             bool target)
 {
-    double sum;
-    for (int64_t j = 0; j < s->targets; j++) s->work[j] = s->b[j] > 0 ? of(s, self, j) : 0;
-    FERRY_TRY(ferry_sinkhorn_target_sum(&sum, s, s->work));
-    *total += sum;
-    return FERRY_OK;
+    const ferry_world *world = s->grid->world;
+    ferry_forest *forest = NULL;
+    ferry_status status = ferry_agree(world, plant(&forest, count, s, self, of, target));
+    if (status == FERRY_OK)
+        status = ferry_agree(world, ferry_forest_reduce(totals, forest, target ? &s->grid->across : &s->grid->down,
+                                                        s->cost->options.reduction));
+    ferry_forest_close(&forest);
+    return status;
+}
+ferry_status ferry_add_rows(double *totals, int count, ferry_sinkhorn *s, const void *self, ferry_terms of)
+{
+    return add_side(totals, count, s, self, of, false);
+}
+ferry_status ferry_add_columns(double *totals, int count, ferry_sinkhorn *s, const void *self, ferry_terms of)
+{
+    return add_side(totals, count, s, self, of, true);
 }
 
 double ferry_dual_part(double weight, double h, double tau, double rho)
@@ -35,68 +62,49 @@ double ferry_dual_part(double weight, double h, double tau, double rho)
     return tau == 1 ? weight * h : -weight * rho * expm1(-h / rho);
 }
 
-static double mass_term(const ferry_sinkhorn *s, const void *self, int64_t j)
+/* What is asked of a marginal: the weight, or what the penalty allows at this potential. */
+static double goal(double weight, double h, double tau, double rho)
 {
-    (void)self;
-    return s->c[j];
+    return tau == 1 ? weight : weight * exp(-h / rho);
 }
-static double row_objective(const ferry_sinkhorn *s, const void *self, int64_t i)
+static double row_gap(const ferry_sinkhorn *s, int64_t i)
 {
-    (void)self;
-    return ferry_dual_part(s->a[i], s->f[i] - s->epsilon * log(s->a[i]), s->tau_a, s->rho_a);
+    return fabs(s->r[i] - goal(s->a[i], s->f[i], s->tau_a, s->rho_a));
 }
-static double column_objective(const ferry_sinkhorn *s, const void *self, int64_t j)
+static double column_gap(const ferry_sinkhorn *s, int64_t j)
 {
-    (void)self;
-    return ferry_dual_part(s->b[j], s->g[j] - s->epsilon * log(s->b[j]), s->tau_b, s->rho_b);
-}
-static double row_cost(const ferry_sinkhorn *s, const void *self, int64_t i)
-{
-    (void)self;
-    return s->r[i] > 0 ? s->r[i] * s->f[i] : 0;
-}
-static double column_cost(const ferry_sinkhorn *s, const void *self, int64_t j)
-{
-    (void)self;
-    return s->c[j] > 0 ? s->c[j] * s->g[j] : 0;
+    return fabs(s->c[j] - goal(s->b[j], s->g[j], s->tau_b, s->rho_b));
 }
 
-/* --- errors of the marginals --- */
-
-/* against what is asked of them: the weights, or what the penalty allows at this potential */
-static double row_goal(const ferry_sinkhorn *s, int64_t i)
-{
-    return s->tau_a == 1 ? s->a[i] : s->a[i] * exp(-s->f[i] / s->rho_a);
-}
-static double column_goal(const ferry_sinkhorn *s, int64_t j)
-{
-    return s->tau_b == 1 ? s->b[j] : s->b[j] * exp(-s->g[j] / s->rho_b);
-}
-static double row_gap(const ferry_sinkhorn *s, const void *self, int64_t i)
+enum { OBJECTIVE, PRODUCT, GAP, MASS, TERMS };
+static void row_terms(double *out, const ferry_sinkhorn *s, const void *self, int64_t i)
 {
     (void)self;
-    return fabs(s->r[i] - row_goal(s, i));
+    out[OBJECTIVE] = ferry_dual_part(s->a[i], s->f[i] - s->epsilon * log(s->a[i]), s->tau_a, s->rho_a);
+    out[PRODUCT] = s->r[i] > 0 ? s->r[i] * s->f[i] : 0;
+    out[GAP] = row_gap(s, i);
+    out[MASS] = s->r[i];
 }
-static double column_gap(const ferry_sinkhorn *s, const void *self, int64_t j)
+static void column_terms(double *out, const ferry_sinkhorn *s, const void *self, int64_t j)
 {
     (void)self;
-    return fabs(s->c[j] - column_goal(s, j));
+    out[OBJECTIVE] = ferry_dual_part(s->b[j], s->g[j] - s->epsilon * log(s->b[j]), s->tau_b, s->rho_b);
+    out[PRODUCT] = s->c[j] > 0 ? s->c[j] * s->g[j] : 0;
+    out[GAP] = column_gap(s, j);
+    out[MASS] = s->c[j];
 }
 
-/* Collective. */
-static ferry_status find_errors(ferry_potentials *out, ferry_sinkhorn *s)
+/* Collective. The largest error of any cell. */
+static void find_largest(ferry_potentials *out, const ferry_sinkhorn *s)
 {
     double most[2] = {0, 0};
-    FERRY_TRY(ferry_add_rows(&out->row_error, s, NULL, row_gap));
-    FERRY_TRY(ferry_add_columns(&out->column_error, s, NULL, column_gap));
     for (int64_t i = 0; i < s->sources; i++)
-        if (s->a[i] > 0) most[0] = fmax(most[0], row_gap(s, NULL, i));
+        if (s->a[i] > 0) most[0] = fmax(most[0], row_gap(s, i));
     for (int64_t j = 0; j < s->targets; j++)
-        if (s->b[j] > 0) most[1] = fmax(most[1], column_gap(s, NULL, j));
+        if (s->b[j] > 0) most[1] = fmax(most[1], column_gap(s, j));
     ferry_max_doubles(s->grid->world, most, 2);
     out->row_error_max = most[0];
     out->column_error_max = most[1];
-    return FERRY_OK;
 }
 
 /* --- passes that are missing --- */
@@ -153,18 +161,18 @@ static ferry_status bounds_after(ferry_potentials *out, ferry_sinkhorn *s)
 
 ferry_status ferry_sinkhorn_result(ferry_potentials *out, ferry_sinkhorn *s)
 {
-    double entropy;
+    double entropy, rows[TERMS], columns[TERMS];
     bool exact = true;
     if (!s->entropy.known) FERRY_TRY(pass_here(s, 0));
-    FERRY_TRY(find_errors(out, s));
-    FERRY_TRY(ferry_add_columns(&out->mass, s, NULL, mass_term));
-    FERRY_TRY(ferry_add_rows(&out->reg_ot_cost, s, NULL, row_objective));
-    FERRY_TRY(ferry_add_columns(&out->reg_ot_cost, s, NULL, column_objective));
-    out->reg_ot_cost += s->epsilon * (s->mass_a * s->mass_b - out->mass);
+    FERRY_TRY(ferry_add_rows(rows, TERMS, s, NULL, row_terms));
+    FERRY_TRY(ferry_add_columns(columns, TERMS, s, NULL, column_terms));
+    find_largest(out, s);
+    out->row_error = rows[GAP];
+    out->column_error = columns[GAP];
+    out->mass = columns[MASS];
+    out->reg_ot_cost = rows[OBJECTIVE] + columns[OBJECTIVE] + s->epsilon * (s->mass_a * s->mass_b - out->mass);
     FERRY_TRY(find_entropy(&entropy, s, out->mass));
-    FERRY_TRY(ferry_add_rows(&out->transport_cost, s, NULL, row_cost));
-    FERRY_TRY(ferry_add_columns(&out->transport_cost, s, NULL, column_cost));
-    out->transport_cost += s->epsilon / FERRY_LOG2_E * entropy;
+    out->transport_cost = rows[PRODUCT] + columns[PRODUCT] + s->epsilon / FERRY_LOG2_E * entropy;
     FERRY_TRY(ferry_sinkhorn_independence(out, s));
     if (s->tau_a == 1) FERRY_TRY(exact_rows(&exact, s));
     return exact ? ferry_sinkhorn_bounds(out, s) : bounds_after(out, s);
