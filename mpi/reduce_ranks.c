@@ -167,7 +167,7 @@ static ferry_status prepare(struct ferry_meeting *meet, const ferry_forest *fore
         lay_out_slices(meet, forest);
     }
     if (meet->room < pieces(forest->width)) meet->room = pieces(forest->width); /* MPI's own reduction */
-    return ferry_alloc(&meet->request, meet->room);
+    return ferry_alloc_bytes(&meet->request, meet->room, sizeof(MPI_Request));
 }
 
 /* Local. */

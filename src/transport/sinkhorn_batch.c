@@ -201,7 +201,7 @@ static void batch_aggregate(const slot *now, ferry_sinkhorn *s, int64_t first, i
 #pragma omp parallel for num_threads(s->threads) schedule(static)
     for (int64_t p = first; p < end; p++)
         ferry_take_columns(NULL, s, &now->panel[p - now->first], p, now->q + (p - now->first) * ROWS,
-                          omp_get_thread_num());
+                           omp_get_thread_num());
 }
 
 /* Local. The second sweep; *block is the canonical block that is being added up in s->leaf. */
@@ -214,7 +214,8 @@ static ferry_status sweep_columns(int *block, batches *k, const slot *now, ferry
         if (p == first) memset(s->leaf, 0, (size_t)s->columns * sizeof *s->leaf);
         batch_columns(s->leaf, k, now, s, p, stop);
         batch_aggregate(now, s, p, stop);
-        if (s->store) ferry_store_keep_batch(s, &now->panel[p - now->first], p, stop - p, now->q + (p - now->first) * ROWS);
+        if (s->store)
+            ferry_store_keep_batch(s, &now->panel[p - now->first], p, stop - p, now->q + (p - now->first) * ROWS);
         if (stop == end) FERRY_TRY(ferry_plant(s->forest, s->leaf, s->columns, (*block)++));
         p = stop;
     }

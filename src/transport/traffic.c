@@ -130,7 +130,8 @@ static void source_sum(ferry_traffic *t, const ferry_traffic_model *model, doubl
 static double columns_of(const ferry_traffic_model *model, int col)
 {
     const int64_t targets = model->target.first[col + 1] - model->target.first[col];
-    return (double)((targets + COLUMNS - 1) / COLUMNS * COLUMNS);
+    const int64_t units = (targets + COLUMNS - 1) / COLUMNS;
+    return (double)(units * COLUMNS);
 }
 
 ferry_traffic ferry_traffic_rows(const ferry_traffic_model *model, int row, int col)
@@ -141,7 +142,8 @@ ferry_traffic ferry_traffic_rows(const ferry_traffic_model *model, int row, int 
     if (p->grid_cols == 1 || panels == 0) return t;
     const int batch = ferry_batch_panels(p->cost, p->dim, p->targets, p->grid_cols, panels);
     tree(&one, (double)batch * ROWS, 1, &model->target, col, p->cost->reduction);
-    repeat(&t, &one, (double)((panels + batch - 1) / batch));
+    const int64_t batches = (panels + batch - 1) / batch;
+    repeat(&t, &one, (double)batches);
     return t;
 }
 
