@@ -229,7 +229,7 @@ static void against_dense(problem *p, double least, const char *what)
     take(&filled, &k);
     take(&plain, &dense);
     CHECK(filled.usable && filled.share > 0.02 && filled.share < 0.5);
-    CHECK(ferry_store_price(k.store) == filled.share); /* evaluated again, not read */
+    CHECK(ferry_store_exact(k.store)); /* evaluated again, not read */
     CHECK(!memcmp(filled.f, plain.f, N * sizeof *plain.f) && !memcmp(filled.c, plain.c, M * sizeof *plain.c));
     CHECK(ferry_store_iterate(k.store, &k.s) == FERRY_OK);
     CHECK(k.s.passes == 1);
@@ -261,6 +261,45 @@ static void against_dense(problem *p, double least, const char *what)
     free_answer(&again);
     close_job(&dense);
     close_job(&k);
+}
+
+/* Far cells of next to no weight, none of whose tiles is listed: the others' passes stay usable, and at the place of
+ * the dense pass these columns have their sums too. */
+static void lost_columns(problem *p)
+{
+    enum { FAR = 100 };
+    problem q = *p;
+    job k;
+    answer plain, again;
+    q.epsilon /= 3; /* of a mean cost that grows with them */
+    q.y = malloc(M * DIM * sizeof *q.y);
+    q.b = malloc(M * sizeof *q.b);
+    q.g = calloc(M, sizeof *q.g);
+    memcpy(q.y, p->y, M * DIM * sizeof *q.y);
+    for (int64_t j = 0; j < M; j++) { /* b in the order of the groups: FAR of them, whichever they are, come first */
+        q.b[j] = 1.0 / M;
+        if (j < FAR)
+            for (int d = 0; d < DIM; d++) q.y[j * DIM + d] = 12 + ferry_random(9, (uint64_t)(j * DIM + d));
+    }
+    CHECK(open_job(&k, &alone, 1, 1, &q) == FERRY_OK);
+    for (int64_t i = 0; i < M; i++)
+        if (k.groups.target.old[i] < FAR) q.b[i] = 1e-12;
+    close_job(&k);
+    begin(&q, 4);
+    CHECK(open_job(&k, &alone, 1, 1, &q) == FERRY_OK);
+    CHECK(ferry_store_fill(k.store, &k.s) == FERRY_OK);
+    take(&plain, &k);
+    CHECK(plain.usable && ferry_store_exact(k.store));
+    CHECK(ferry_store_iterate(k.store, &k.s) == FERRY_OK);
+    take(&again, &k);
+    CHECK(difference(again.c, plain.c, M) < 1e-6);
+    if (getenv("FERRY_TEST_TALK")) fprintf(stderr, "lost columns: share %.3f\n", plain.share);
+    free_answer(&plain);
+    free_answer(&again);
+    close_job(&k);
+    free(q.y);
+    free(q.b);
+    free(q.g);
 }
 
 /* No room for lists; or tiles that nearly all weigh. */
@@ -361,6 +400,7 @@ int main(int argc, char **argv)
         p.b[5] = 1e-7; /* but for the sake of a thin column */
         against_dense(&p, 1e-6, "thin");
         p.b[5] = 1.0 / M;
+        lost_columns(&p);
         not_usable(&p);
     }
     layouts(&p);

@@ -20,7 +20,6 @@
 #define HUGE_PAGE  ((size_t)2 << 20)
 #define LINE       64
 #define MOST_AGAIN 0.75 /* share of the tiles from which on evaluating them again does not pay */
-#define READING    0.17 /* what a stored tile costs, of one evaluated again */
 
 /* --- memory --- */
 
@@ -208,10 +207,6 @@ double ferry_store_share(const ferry_store *store)
 bool ferry_store_exact(const ferry_store *store)
 {
     return store->again;
-}
-double ferry_store_price(const ferry_store *store)
-{
-    return store->again ? store->share : READING * store->share;
 }
 
 /* --- a fill --- */

@@ -41,8 +41,6 @@ FERRY_API double ferry_store_share(const ferry_store *store);
 /** Local, the same on all ranks. Tiles are evaluated again: errors are those of dense passes, but for what was left
  *  out. */
 FERRY_API bool ferry_store_exact(const ferry_store *store);
-/** Local, the same on all ranks. About what a pass over the store takes, in dense passes. */
-FERRY_API double ferry_store_price(const ferry_store *store);
 /** Local. Bytes that a store of every pair of a rank takes. */
 FERRY_API int64_t ferry_store_bytes(int64_t source_rows, int64_t target_rows);
 /** Local. For the dense pass that fills s->store: rows 24 * index ... are finished, with weights q [24]; c [columns]

@@ -5,6 +5,7 @@
 #include "sinkhorn_pass_impl.h"
 #include "store_impl.h"
 FERRY_BEGIN
+#define FERRY_STORE_LOST 0x1p-6 /* mass of columns that may have lost most of their sum */
 /** What is kept of a panel. */
 typedef struct ferry_stored {
     uint16_t *halves[2]; /* [count][12][32] the upper 12 rows, the lower */

@@ -27,9 +27,8 @@
 #define COLUMNS   FERRY_TARGET_UNIT
 #define PART      FERRY_HALF_ROWS
 #define TILE      FERRY_HALF_TILE
-#define FAR       80     /* nats that w_j may be away from 1: rows' sums stay in float */
-#define MOST_LOST 0x1p-6 /* mass of columns that lost most of their sum */
-#define MOST_RUNS 4      /* of a panel, by column sums */
+#define FAR       80 /* nats that w_j may be away from 1: rows' sums stay in float */
+#define MOST_RUNS 4  /* of a panel, by column sums */
 
 typedef struct ferry_store_pass pass;
 
@@ -409,7 +408,7 @@ ferry_status ferry_store_calibrate(ferry_store *store, ferry_sinkhorn *s, bool *
         if (j < s->targets) s->work[j] = counts && !here ? s->b[j] : 0;
     }
     FERRY_TRY(ferry_sinkhorn_target_sum(&lost_mass, s, s->work));
-    *lost = ferry_max(s->grid->world, p.lost) != 0 || (!s->aggregate && !(lost_mass <= MOST_LOST * s->mass_b));
+    *lost = ferry_max(s->grid->world, p.lost) != 0 || (!s->aggregate && !(lost_mass <= FERRY_STORE_LOST * s->mass_b));
     return s->aggregate && !*lost ? ferry_rest_take(&store->groups_rest, store, s) : FERRY_OK;
 }
 
