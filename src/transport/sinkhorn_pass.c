@@ -92,13 +92,18 @@ static void add_entropy(ferry_sinkhorn *s, const ferry_panel *panel, const doubl
     double power[ROWS];
     if (!s->entropy.adding) return;
     for (int i = 0; i < ROWS; i++) power[i] = q[i] > 0 ? log2(q[i]) : 0;
-    for (int b = 0; b < panel->blocks; b++)
-        for (int i = 0; i < ROWS; i++) {
-            const double mass = q[i] * panel->block_sums[b * ROWS + i];
-            if (!(mass > 0)) continue;
-            sums[0] += ferry_exact(-q[i] * panel->block_scores[b * ROWS + i] - power[i] * mass, s->entropy.units);
-            sums[1] += ferry_exact(mass, s->entropy.units);
-        }
+    for (int b = 0; b < panel->blocks; b++) {
+        const double *sum = panel->block_sums + (int64_t)b * ROWS, *score = panel->block_scores + (int64_t)b * ROWS;
+        double lost[4] = {0}, all[4] = {0};
+        for (int i = 0; i < ROWS; i += 4)
+            for (int l = 0; l < 4; l++) {
+                const double mass = q[i + l] * sum[i + l], bits = q[i + l] * score[i + l] + power[i + l] * mass;
+                all[l] += mass > 0 ? mass : 0;
+                lost[l] -= mass > 0 ? bits : 0;
+            }
+        sums[0] += ferry_exact((lost[0] + lost[2]) + (lost[1] + lost[3]), s->entropy.units);
+        sums[1] += ferry_exact((all[0] + all[2]) + (all[1] + all[3]), s->entropy.units);
+    }
 }
 
 /* Where the mass of a panel goes: rows side by side that are of one group are a segment. */
