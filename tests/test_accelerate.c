@@ -231,6 +231,38 @@ static void passes(int64_t n, int64_t m, int groups, double apart, double epsilo
     free_problem(&p);
 }
 
+/* Passes over all pairs by a path of epsilons and over the kept plan; most0: as many where nothing is kept. */
+static void kept_passes(double epsilon, double tau_a, double tau_b, int most, int most0)
+{
+    problem p = make(900, 1000, 30, 2);
+    answer kept, none, little;
+    p.options.epsilon = epsilon;
+    p.options.tau_a = tau_a;
+    p.options.tau_b = tau_b;
+    CHECK(solve_by(&kept, &p, FERRY_SOLVER_AUTO) == FERRY_OK);
+    p.options.cache_bytes = 0;
+    CHECK(solve_by(&none, &p, FERRY_SOLVER_AUTO) == FERRY_OK);
+    p.options.cache_bytes = 400; /* not even for the lists of tiles */
+    CHECK(solve_by(&little, &p, FERRY_SOLVER_AUTO) == FERRY_OK);
+    const int before = test_failures;
+    CHECK(kept.p.converged && kept.p.marginal_error < 1e-3 && kept.p.stored_passes > 0);
+    CHECK(kept.p.stored_share > 0 && kept.p.stored_share <= kept.p.stored_passes);
+    CHECK(none.p.converged && none.p.stored_passes == 0 && none.p.stored_share == 0);
+    CHECK(little.p.converged && little.p.stored_passes == 0);
+    CHECK(kept.p.passes <= most);
+    CHECK(none.p.passes <= most0);
+    CHECK(kept.p.passes < none.p.passes);
+    CHECK(fabs(kept.p.reg_ot_cost - none.p.reg_ot_cost) < 1e-3 * fabs(none.p.reg_ot_cost));
+    CHECK(fabs(kept.p.mass - none.p.mass) < 2e-3 * none.p.mass);
+    if (before != test_failures || getenv("FERRY_TEST_TALK"))
+        fprintf(stderr, "epsilon %g, taus %g %g: %d passes and %d kept (%.2f of all pairs) for %d\n", epsilon, tau_a,
+                tau_b, kept.p.passes, kept.p.stored_passes, kept.p.stored_share, none.p.passes);
+    free_answer(&kept);
+    free_answer(&none);
+    free_answer(&little);
+    free_problem(&p);
+}
+
 /* --- the same bits --- */
 
 static void same_bits(const answer *s, const answer *t, const problem *p)
@@ -239,7 +271,8 @@ static void same_bits(const answer *s, const answer *t, const problem *p)
     if (!s->f || !t->f || !s->g || !t->g) return;
     CHECK(memcmp(s->f, t->f, (size_t)p->n * sizeof *s->f) == 0);
     CHECK(memcmp(s->g, t->g, (size_t)p->m * sizeof *s->g) == 0);
-    CHECK(s->p.iterations == t->p.iterations);
+    CHECK(s->p.iterations == t->p.iterations && s->p.passes == t->p.passes);
+    CHECK(s->p.stored_passes == t->p.stored_passes && s->p.stored_share == t->p.stored_share);
     CHECK(s->p.marginal_error == t->p.marginal_error && s->p.reg_ot_cost == t->p.reg_ot_cost);
     CHECK(s->p.mass == t->p.mass && s->p.transport_cost == t->p.transport_cost);
 }
@@ -248,6 +281,7 @@ static void layouts(problem *p)
     answer one, other;
     CHECK(solve_by(&one, p, FERRY_SOLVER_AUTO) == FERRY_OK);
     CHECK(one.p.converged);
+    CHECK((one.p.stored_passes > 0) == (p->cost.precision == FERRY_FLOAT));
     for (int rows = 1; rows <= world.size; rows++) {
         if (world.size % rows) continue;
         for (p->cost.threads = 1; p->cost.threads <= 3; p->cost.threads += 2) {
@@ -381,6 +415,14 @@ int main(int argc, char **argv)
         passes(900, 1000, 30, 2, 0.05, 1, 12, 3);
         passes(900, 1000, 30, 2, 0.01, 1, 30, 3);
         passes(900, 1000, 30, 2, 0.02, 0.99, 15, 5);
+        kept_passes(0.05, 1, 1, 4, 12);
+        kept_passes(0.01, 1, 1, 8, 30);
+        kept_passes(0.005, 1, 1, 10, 40);
+        kept_passes(0.001, 1, 1, 20, 120);
+        kept_passes(0.05, 0.99, 0.999, 4, 12);
+        kept_passes(0.01, 0.95, 1, 8, 30);
+        kept_passes(0.005, 0.999, 0.999, 10, 60);
+        kept_passes(0.001, 1, 0.95, 20, 120);
         hard_cases();
         start();
     }
@@ -390,6 +432,9 @@ int main(int argc, char **argv)
     p.options.tau_a = 0.99;
     p.options.tau_b = 0.9;
     layouts(&p);
+    p.options.epsilon = 0.004;
+    layouts(&p);
+    p.options.epsilon = 0.02;
     p.options.tau_a = p.options.tau_b = 1;
     p.cost.kind = FERRY_COST_EUCLIDEAN;
     p.cost.precision = FERRY_DOUBLE;

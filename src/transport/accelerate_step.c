@@ -18,7 +18,7 @@
 
 #define MIX_BELOW 0.3   /* relative error of a dense pass from which on steps are mixed */
 #define MIX_KEPT  1.0   /* the same over the store */
-#define REACH     40.0  /* nats: as far from where the store was filled as passes over it go */
+#define REACH     70.0  /* nats: as far from where the store was filled as passes over it go */
 #define NOTHING   1e-25 /* of a column's weight */
 #define CAP       30.0  /* nats: the largest step of a column that float has lost */
 

@@ -13,7 +13,7 @@
 #include <omp.h>
 #include <string.h>
 
-#define FLOOR  1e-7 /* of a row's or column's sum, of the mass between two groups */
+#define FLOOR  1e-13 /* of a row's or column's sum, of the mass between two groups */
 #define ROUNDS 10
 
 /* Units in which sums of about `total` may become 2^20 times larger. */
