@@ -1,7 +1,7 @@
 /* Sparsify's functions on every table against the generic one and plain loops; the products of a panel with few
  * columns, and that columns of a product have the same bits whatever stands beside them. */
 #include "kernels/kernels_impl.h"
-#include "kernels/select.h"
+#include "kernels/large.h"
 #include "plans.h"
 #include "test.h"
 

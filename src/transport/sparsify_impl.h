@@ -1,7 +1,7 @@
 /** sparsify_impl.h - selection in the rows of one panel, and thresholds over the plan (not installed). */
 #ifndef FERRY_SPARSIFY_IMPL_H
 #define FERRY_SPARSIFY_IMPL_H
-#include "kernels/select.h"
+#include "kernels/large.h"
 #include "passes_impl.h"
 #include "sparsify.h"
 FERRY_BEGIN

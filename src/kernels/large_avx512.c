@@ -1,4 +1,4 @@
-/* select_avx512.c - the table of sparsify for CPUs with AVX-512 F, BW, VL, DQ. */
+/* large_avx512.c - the table of sparsify for CPUs with AVX-512 F, BW, VL, DQ. */
 #define ISA avx512
 #include "vector_avx512.inc"
 
@@ -49,4 +49,4 @@ INLINE vec s_scaled(vec a, double row, vec factor)
     high = _mm512_mul_pd(high, _mm512_cvtps_pd(_mm512_extractf32x8_ps(factor, 1)));
     return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(low)), _mm512_cvtpd_ps(high), 1);
 }
-#include "select_cpu.inc"
+#include "large_cpu.inc"

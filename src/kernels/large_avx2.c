@@ -1,4 +1,4 @@
-/* select_avx2.c - the table of sparsify for CPUs with AVX2 and FMA. */
+/* large_avx2.c - the table of sparsify for CPUs with AVX2 and FMA. */
 #define ISA avx2
 #include "vector_avx2.inc"
 
@@ -59,4 +59,4 @@ INLINE vec s_scaled(vec a, double row, vec factor)
     high = _mm256_mul_pd(high, _mm256_cvtps_pd(_mm256_extractf128_ps(factor, 1)));
     return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(low)), _mm256_cvtpd_ps(high), 1);
 }
-#include "select_cpu.inc"
+#include "large_cpu.inc"

@@ -1,5 +1,5 @@
-/* select_generic.c - sparsify's reference: what every table computes, in plain C for any CPU. */
-#include "select_impl.h"
+/* large_generic.c - sparsify's reference: what every table computes, in plain C for any CPU. */
+#include "large_impl.h"
 
 static void above(ferry_large *into, const float *plan, int i, int64_t units, float cut, ferry_share share)
 {

@@ -1,5 +1,5 @@
-/* select.c - sparsify's table beside a kernels' table. */
-#include "select_impl.h"
+/* large.c - sparsify's table beside a kernels' table. */
+#include "large_impl.h"
 
 const ferry_selects *ferry_selects_of(const ferry_kernels *kernels)
 {

@@ -1,6 +1,6 @@
-/** select.h - the seam of sparsify: the large entries of the rows of a panel, row after row in registers. */
-#ifndef FERRY_KERNELS_SELECT_H
-#define FERRY_KERNELS_SELECT_H
+/** large.h - the seam of sparsify: the large entries of the rows of a panel, row after row in registers. */
+#ifndef FERRY_LARGE_H
+#define FERRY_LARGE_H
 #include "kernels/kernels.h"
 FERRY_BEGIN
 #define FERRY_SELECT_SPARE 16 /* places behind the last entry that may be read or written */

@@ -1,8 +1,0 @@
-/** select_impl.h - the tables of sparsify that a build may hold (not installed). */
-#ifndef FERRY_KERNELS_SELECT_IMPL_H
-#define FERRY_KERNELS_SELECT_IMPL_H
-#include "kernels_impl.h"
-#include "select.h"
-
-extern const ferry_selects ferry_selects_generic, ferry_selects_avx2, ferry_selects_avx512;
-#endif
