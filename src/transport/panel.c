@@ -295,10 +295,11 @@ void ferry_panels_scores(const ferry_panel_rows *rows, int count, const ferry_so
     ferry_tile tile[FERRY_PANELS_AT_ONCE];
     begin_panels(tile, rows, count, source, target);
     if (!rows[0].panel->f) return;
-    const int64_t step = count > 1 ? 1 : cost->units; /* a tile does not depend on its place in a call */
+    const int64_t step = count > 1 ? 2 : cost->units; /* a tile does not depend on its place in a call */
     for (int64_t u = 0; u < cost->units; u += step)
         for (int g = 0; g < count; g++) {
-            tile_columns(&tile[g], cost, target->beta_f + u * COLUMNS, u, step);
+            tile_columns(&tile[g], cost, target->beta_f + u * COLUMNS, u,
+                         cost->units - u < step ? cost->units - u : step);
             cost->options.kernels->scores(rows[g].panel->f + u * TILE, &tile[g]);
         }
 }
