@@ -26,8 +26,8 @@ typedef struct transport_job {
     ferry_cost_options cost_options;
     ferry_transport_options solver;
     ferry_coreset_options coreset;
-    bool coarse;        /* solve by the coreset */
-    int64_t cache_most; /* bytes asked for; -1: auto */
+    bool coarse;              /* solve by the coreset */
+    int64_t cache_most;       /* bytes asked for; -1: auto */
     int grid_rows, grid_cols; /* asked for */
     ferry_layout layout;
     ferry_grid grid;

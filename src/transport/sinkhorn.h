@@ -64,9 +64,9 @@ typedef struct ferry_potentials {
        below 1 OTT's reg_ot_cost belongs to another problem. Infinite where potentials are too far off. */
     double lower_bound, upper_bound;
     double dual_gap;     /* upper - lower without the allowance, >= 0 up to rounding; NaN where one is infinite */
-    int64_t coarse[2]; /* cells of either side that a coreset was solved on (coreset.h); 0: all pairs were */
-    bool estimated;    /* errors, cost and mass are estimates from sampled rows and columns, bounds infinite */
-    double error_sd;   /* of marginal_error where estimated: its standard error */
+    int64_t coarse[2];   /* cells of either side that a coreset was solved on (coreset.h); 0: all pairs were */
+    bool estimated;      /* errors, cost and mass are estimates from sampled rows and columns, bounds infinite */
+    double error_sd;     /* of marginal_error where estimated: its standard error */
     double independence; /* sum |P - r c^T / mass| over a fixed sample of rows, relative to their mass: near 0 when the
                             plan is nearly the product of its marginals (epsilon too large) */
 } ferry_potentials;

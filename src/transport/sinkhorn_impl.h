@@ -34,7 +34,7 @@ typedef struct ferry_sinkhorn {
     double epsilon, tau_a, tau_b, rho_a, rho_b; /* rho: infinite where tau is 1 */
     double mass_a, mass_b;
     bool balanced, recenter, shifting; /* shifting: recentred by translation invariance (both taus below 1) */
-    bool given; /* f and g are both where the first pass is made */
+    bool given;                        /* f and g are both where the first pass is made */
     int threads, passes;
     double weight; /* momentum of this iteration */
     double *f;     /* [rows] */
