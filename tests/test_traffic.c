@@ -140,7 +140,7 @@ static void against_model(int rows, int cols, int64_t n, int64_t m, double tau)
 /* The accelerated loop, without a store and with one. */
 static void accelerated(int rows, int cols, bool store)
 {
-    const int64_t n = 1700, m = 1300;
+    const int64_t n = 900, m = 800;
     const int few = 3, many = 9;
     ferry_cost_options cost = FERRY_COST_DEFAULTS;
     ferry_transport_options o = FERRY_TRANSPORT_DEFAULTS;
@@ -160,7 +160,7 @@ static void accelerated(int rows, int cols, bool store)
                                            .targets = m,
                                            .grid_rows = rows,
                                            .grid_cols = cols,
-                                           .groups = 100,
+                                           .groups = ferry_traffic_groups(n, m, 1),
                                            .balanced = true,
                                            .check_every = 1};
     CHECK(ferry_traffic_open(&model, &problem) == FERRY_OK);
@@ -233,8 +233,8 @@ int main(int argc, char **argv)
     CHECK(ferry_world_open(&alone, MPI_COMM_SELF) == FERRY_OK);
     for (int cols = 1; cols <= world.size; cols++) {
         if (world.size % cols) continue;
-        against_model(world.size / cols, cols, 1500, 1100, 1);
-        against_model(world.size / cols, cols, 500, 3000, 0.9);
+        against_model(world.size / cols, cols, 800, 700, 1);
+        against_model(world.size / cols, cols, 300, 1500, 0.9);
         accelerated(world.size / cols, cols, false);
         accelerated(world.size / cols, cols, true);
         in_flight(world.size / cols, cols, 1, 0.05);
