@@ -366,7 +366,7 @@ static void every_failure(const char *variable, problem *p)
 {
     answer out;
     int failures = 0, status = 1;
-    for (int at = 1; status != FERRY_OK; at += 1 + failures / 40) {
+    for (int at = 1; status != FERRY_OK; at += 1 + failures / 8) {
         char value[32];
         snprintf(value, sizeof value, "%d:%d", at, world.size - 1);
         setenv(variable, value, 1);
