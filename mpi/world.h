@@ -56,8 +56,8 @@ FERRY_API void ferry_max_doubles(const ferry_world *world, double *values, int64
 /** Collective. Elementwise sum of count integers, in place. */
 FERRY_API void ferry_total_counts(const ferry_world *world, int64_t *values, int64_t count);
 FERRY_API void ferry_barrier(const ferry_world *world);
-/** Collective. A barrier for long waits: ranks that are early sleep, a millisecond at a time, and leave their core to the
- *  others. */
+/** Collective. A barrier for long waits: ranks that are early sleep, a millisecond at a time, and leave their core to
+ * the others. */
 FERRY_API void ferry_barrier_asleep(const ferry_world *world);
 /** Collective in safe mode (FERRY_SAFE=1 in the environment), otherwise nothing. FERRY_E_ARG on all ranks, naming
  * `what`, when the bytes differ between ranks: collective arguments must be equal. */

@@ -18,12 +18,14 @@
 #define NEAR_ONE  0.999 /* taus from which on the translation must have settled too */
 #define LARGE     20000 /* cells from which on more groups pay */
 #define EXTRA     5     /* passes granted to it */
-#define MOST_KEPT 100   /* passes over one store */
-#define STALL     10    /* of them without a better point */
+#define MOST_KEPT 200   /* passes over one store */
+#define STALL     30    /* of them without a better point: mixing begins anew, and slow modes take as many to be seen */
 #define SHARE     0.3   /* of the threshold, that the store is solved to */
 #define EXACT     0.95  /* the same where its tiles are evaluated again: their error is that of a dense pass */
 #define DEEPEST   0.003 /* of the error of the pass that filled it: not better than that */
 #define HELPFUL   0.7   /* of its error is what a round may leave */
+#define USELESS   4     /* rounds in a row that do not, or lead nowhere: then passes over all pairs */
+#define WAIT      2     /* steps over all pairs after one that leads nowhere */
 #define FEW_WEIGH 0.02  /* of the mean cost: at a smaller epsilon few tiles weigh */
 
 static ferry_status open_accelerated(ferry_accelerated *x, ferry_sinkhorn *s, const ferry_groups *groups)
@@ -145,7 +147,7 @@ ferry_status ferry_accelerated_round(ferry_accelerated *x, double target)
     memcpy(x->s->f, x->near_f, (size_t)x->s->rows * sizeof *x->s->f);
     ferry_anderson_forget(&x->mixing);
     x->mixing.restarts = restarts;
-    if (!(best < before)) drop_store(x, "leads nowhere");
+    x->nowhere = !(best < before);
     return FERRY_OK;
 }
 
@@ -235,6 +237,7 @@ typedef struct rounds {
     double gain;     /* what a round has left of an error */
     double expected; /* error of the next pass */
     int useless;     /* rounds in a row that left much of it */
+    int wait;        /* dense steps before the next one, after one that led nowhere */
 } rounds;
 
 /* Collective. From a dense pass to the point of the next one. */
@@ -242,10 +245,16 @@ static ferry_status advance(ferry_accelerated *x, rounds *r)
 {
     const double share = x->store && ferry_store_exact(x->store) ? EXACT : SHARE;
     const double target = share * x->s->options->threshold * r->scale, before = x->error;
-    const bool kept = x->store && ferry_store_usable(x->store) && r->before == 0;
+    const bool kept = x->store && ferry_store_usable(x->store) && r->before == 0 && r->wait == 0;
+    if (r->wait > 0) r->wait--;
     if (!kept) return ferry_accelerated_step(x, FERRY_OVER_ALL);
     FERRY_TRY(ferry_accelerated_round(x, target));
-    if (!x->store) return FERRY_OK;
+    if (x->nowhere) { /* back where it began: a few steps over all pairs may lead out of there */
+        r->expected = before;
+        r->wait = WAIT;
+        if (++r->useless >= USELESS) drop_store(x, "leads nowhere");
+        return FERRY_OK;
+    }
     r->before = before;
     r->expected = fmax(r->gain * before, target);
     return FERRY_OK;
@@ -257,7 +266,7 @@ static void judge(ferry_accelerated *x, rounds *r)
     if (r->before > 0) {
         r->gain = x->error / r->before;
         r->useless = r->gain < HELPFUL ? 0 : r->useless + 1;
-        if (x->store && (r->useless >= 2 || !(r->gain < 1.5))) drop_store(x, "does not help");
+        if (x->store && (r->useless >= USELESS || !(r->gain < 1.5))) drop_store(x, "does not help");
     }
     r->before = 0;
 }
@@ -275,7 +284,7 @@ static ferry_status loop(ferry_potentials *out, ferry_accelerated *x)
         bool again;
         if (it == most && x->best_error < INFINITY) /* the last one: the best point */
             memcpy(x->psi, x->best, (size_t)s->targets * sizeof *x->psi);
-        const bool keep = x->store && it < most && !(r.expected < 0.5 * o->threshold * r.scale);
+        const bool keep = x->store && it < most && r.wait == 0 && !(r.expected < 0.5 * o->threshold * r.scale);
         FERRY_TRY(ferry_accelerated_pass(x, keep ? FERRY_OVER_ALL_KEPT : FERRY_OVER_ALL));
         if (it % o->check_every == 0) {
             FERRY_TRY(ferry_sinkhorn_error(&error, s));

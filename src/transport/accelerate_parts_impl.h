@@ -30,6 +30,7 @@ typedef struct ferry_accelerated {
     double weight;            /* sum b */
     int since_best, extra;
     bool plain;
+    bool nowhere;       /* the last round over the store has found no better point */
     bool capped;        /* columns that float has lost take a capped step, not a pass of their own */
     ferry_store *store; /* NULL: every pass is dense */
     int stored_passes;

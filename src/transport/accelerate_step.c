@@ -152,8 +152,9 @@ static bool unwanted(const ferry_accelerated *x, int64_t j, double goal)
     return x->kb > 0 && goal < NOTHING * x->s->b[j];
 }
 
-/* Collective. The plain step; columns whose sums float has lost, by a pass of their own, or capped. */
-static ferry_status plain_residual(ferry_accelerated *x)
+/* Collective. The plain step; columns whose sums float has lost, by a pass of their own, or capped. Over a store they
+ * stay: a pass over all pairs for one of many steps would cost more than all of them. */
+static ferry_status plain_residual(ferry_accelerated *x, ferry_over over)
 {
     ferry_sinkhorn *s = x->s;
     const double tb = s->tau_b;
@@ -168,7 +169,7 @@ static ferry_status plain_residual(ferry_accelerated *x)
         else if (x->capped)
             x->residual[j] = s->c[j] < goal ? CAP : 0;
         else
-            lost = 1;
+            lost = over != FERRY_OVER_STORE;
         if (x->capped) x->residual[j] = fmin(fmax(x->residual[j], -CAP), CAP);
     }
     if (s->grid->cols > 1) lost = ferry_max(&s->grid->across, lost);
@@ -265,11 +266,11 @@ static ferry_status mean(double *out, const ferry_accelerated *x, numbers_of add
 }
 
 /* Collective. The residual of all targets. */
-static ferry_status find_residual(ferry_accelerated *x)
+static ferry_status find_residual(ferry_accelerated *x, ferry_over over)
 {
     const ferry_sinkhorn *s = x->s;
     double moved;
-    FERRY_TRY(plain_residual(x));
+    FERRY_TRY(plain_residual(x, over));
     if (x->plain) return FERRY_OK;
     FERRY_TRY(balance(x));
     for (int64_t j = 0; j < s->targets; j++)
@@ -295,7 +296,7 @@ ferry_status ferry_accelerated_step(ferry_accelerated *x, ferry_over over)
     ferry_sinkhorn *s = x->s;
     double moved;
     memcpy(x->before, x->psi, (size_t)s->targets * sizeof *x->psi);
-    FERRY_TRY(find_residual(x));
+    FERRY_TRY(find_residual(x, over));
     if (over == FERRY_OVER_STORE) hold(x);
     if (x->plain)
         for (int64_t j = 0; j < s->targets; j++) x->psi[j] += x->residual[j];

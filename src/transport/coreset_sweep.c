@@ -28,7 +28,6 @@ static ferry_status open_sweep(sweep *s, const ferry_side *side, const ferry_few
 {
     const ferry_cost *whole = side->cost;
     ferry_cost_options options = whole->options;
-    FERRY_AUTO double *potential = NULL;
     s->side = side;
     s->threads = options.threads < 1 ? 1 : options.threads;
     s->step = step;

@@ -16,10 +16,9 @@
 int ferry_epsilon_stages(const ferry_accelerated *x)
 {
     const double mean = ferry_mean_cost(x->s->cost);
-    double epsilon = x->s->epsilon;
     int stages = 0;
-    if (!isfinite(mean) || epsilon >= BELOW * mean) return 0;
-    for (; epsilon < FIRST * mean; epsilon *= 2) stages++;
+    if (!isfinite(mean) || x->s->epsilon >= BELOW * mean) return 0;
+    while (ldexp(x->s->epsilon, stages) < FIRST * mean) stages++;
     return stages;
 }
 

@@ -28,9 +28,9 @@ FERRY_API ferry_status ferry_store_open(ferry_store **out, const ferry_sinkhorn 
 FERRY_API void ferry_store_close(ferry_store *store);
 /** Collective. ferry_sinkhorn_iterate (the same bits), keeping its plan, in place of what was kept before. */
 FERRY_API ferry_status ferry_store_fill(ferry_store *store, ferry_sinkhorn *s);
-/** Local, the same on all ranks. Everything that weighs was kept within `bytes` on every rank, or a quarter of the tiles
- *  do not weigh, whose place alone is kept then (8 bytes a tile) and which a pass evaluates again; and no row and few
- *  columns (by b) lost more than half of their sum. Otherwise the store is empty and its memory given back. */
+/** Local, the same on all ranks. Everything that weighs was kept within `bytes` on every rank, or a quarter of the
+ * tiles do not weigh, whose place alone is kept then (8 bytes a tile) and which a pass evaluates again; and no row and
+ * few columns (by b) lost more than half of their sum. Otherwise the store is empty and its memory given back. */
 FERRY_API bool ferry_store_usable(const ferry_store *store);
 /** Collective. As ferry_sinkhorn_iterate, from the store: f and r of the rows, c of the columns, the aggregate, at s->g
  *  (and, for momentum-free f, whatever s->f is). Does not count as a pass. Sums that are 0, infinite or NaN are left in
