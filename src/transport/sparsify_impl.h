@@ -4,7 +4,22 @@
 #include "kernels/large.h"
 #include "passes_impl.h"
 #include "sparsify.h"
+#include <string.h>
 FERRY_BEGIN
+/** Local. The bit pattern of a float, and back: positive floats are ordered like their patterns. */
+static inline uint32_t ferry_float_bits(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+static inline float ferry_float_of(uint32_t bits)
+{
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
 /** What is kept of a row. */
 typedef struct ferry_rule {
     bool mass;     /* the shortest prefix in descending order that reaches value * row sum, of at most max_k entries */

@@ -9,20 +9,6 @@
 #define BUCKETS 512
 #define FEW     24 /* values that are sorted */
 
-static uint32_t bits_of(float value)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
-
-static float value_of(uint32_t bits)
-{
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
 static void sort_descending(float *v, int64_t n)
 {
     for (int64_t i = 1; i < n; i++) {
@@ -64,7 +50,7 @@ static void fill(struct buckets *buckets, int used, const float *v, int64_t n, u
     memset(buckets->count, 0, (size_t)used * sizeof *buckets->count);
     memset(buckets->sum, 0, (size_t)used * sizeof *buckets->sum);
     for (int64_t i = 0; i < n; i++) {
-        uint32_t b = (bits_of(v[i]) - low) >> shift;
+        uint32_t b = (ferry_float_bits(v[i]) - low) >> shift;
         buckets->count[b]++;
         buckets->sum[b] += (double)v[i];
     }
@@ -76,7 +62,7 @@ static int64_t gather(float *into, const float *v, int64_t n, uint32_t low, int 
     for (int64_t i = 0; i < n; i++) { /* into may be v: it never overtakes */
         float x = v[i];
         into[found] = x;
-        found += (bits_of(x) - low) >> shift == bucket;
+        found += (ferry_float_bits(x) - low) >> shift == bucket;
     }
     return found;
 }
@@ -86,7 +72,7 @@ static void range(uint32_t *low, uint32_t *high, const float *v, int64_t n)
 {
     int32_t least = INT32_MAX, most = 0;
     for (int64_t i = 0; i < n; i++) {
-        const int32_t bits = (int32_t)bits_of(v[i]);
+        const int32_t bits = (int32_t)ferry_float_bits(v[i]);
         least = bits < least ? bits : least;
         most = bits > most ? bits : most;
     }
@@ -118,7 +104,8 @@ ferry_prefix_end ferry_prefix_after(double sum, int64_t before, const float *v, 
             sum += buckets.sum[b];
         }
         if (b < 0) return all;
-        if (shift == 0) return walk_equal(value_of(low + (uint32_t)b), buckets.count[b], sum, before, target, number);
+        if (shift == 0)
+            return walk_equal(ferry_float_of(low + (uint32_t)b), buckets.count[b], sum, before, target, number);
         n = gather(work, v, n, low, shift, (uint32_t)b);
         v = work;
         if (n <= FEW) return walk(work, n, sum, before, target, number, true);

@@ -34,20 +34,6 @@ float ferry_cut(double threshold)
     return (double)cut < threshold ? nextafterf(cut, INFINITY) : cut;
 }
 
-static uint32_t bits_of(float value)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
-
-static float value_of(uint32_t bits)
-{
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
 /* ---- room ---- */
 
 static void choose_sample(ferry_kept *kept)
@@ -188,25 +174,25 @@ struct bounds {
 static struct bounds find_bounds(ferry_kept *kept, const float *plan, int i, double total)
 {
     const struct sample s = sample_of(kept, total);
-    const uint32_t most = bits_of((float)total) + 1;
-    uint32_t low = bits_of(mass_cut(kept, total)), high = most;
+    const uint32_t most = ferry_float_bits((float)total) + 1;
+    uint32_t low = ferry_float_bits(mass_cut(kept, total)), high = most;
     take_sample(kept, plan, i);
     for (uint32_t end = most; kept->rule.mass && end > low + NEAR;) {
         const uint32_t middle = low + (end - low) / 2;
-        if (not_below(&s, value_of(middle)))
+        if (not_below(&s, ferry_float_of(middle)))
             low = middle;
         else
             end = middle;
     }
     for (uint32_t step = 2 * NEAR; kept->rule.mass; step *= 2) {
         high = step < most - low ? low + step : most;
-        if (high == most || not_above(&s, value_of(high))) break;
+        if (high == most || not_above(&s, ferry_float_of(high))) break;
     }
-    const float cut = value_of(low);
+    const float cut = ferry_float_of(low);
     const int64_t large = kept->selects->reaching(kept->sample, kept->sampled, cut);
     const int64_t all = kept->sampled * COLUMNS;
     const ferry_share share = large * FEW < all ? FERRY_FEW : large * MANY < all ? FERRY_SOME : FERRY_MANY;
-    return (struct bounds){cut, high < most ? value_of(high) : INFINITY, share};
+    return (struct bounds){cut, high < most ? ferry_float_of(high) : INFINITY, share};
 }
 
 /* ---- one row ---- */
@@ -232,7 +218,7 @@ static void halve(struct part *part, const ferry_selects *selects, double target
     const uint32_t middle = part->low + (part->high - part->low) / 2;
     double sum;
     float *large = part->room;
-    const int64_t rest = selects->split(part->v, large, &sum, part->v, part->n, value_of(middle));
+    const int64_t rest = selects->split(part->v, large, &sum, part->v, part->n, ferry_float_of(middle));
     const int64_t count = part->n - rest;
     if (part->before + count < number && part->sum + sum < target) {
         part->n = rest;
@@ -261,7 +247,8 @@ static ferry_prefix_end end_of_all(const struct part *part)
 /* Among the candidates; below `high`, if they do not suffice from there on. */
 static ferry_prefix_end find_end(ferry_kept *kept, float high, double target, int64_t number)
 {
-    struct part part = {.v = kept->work, .room = kept->other, .low = bits_of(kept->cut), .high = bits_of(high)};
+    struct part part = {
+        .v = kept->work, .room = kept->other, .low = ferry_float_bits(kept->cut), .high = ferry_float_bits(high)};
     if (isfinite(high)) {
         part.n = kept->selects->split(part.v, NULL, &part.sum, kept->large.values, kept->large.count, high);
         part.before = kept->large.count - part.n;
