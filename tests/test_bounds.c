@@ -1,17 +1,11 @@
 /* The optimum lies between the bounds that every result carries: against the same problem solved here in float64, pair
  * by pair, along a path of falling epsilons. */
-#include "math/random.h"
-#include "test.h"
-#include "transport/sinkhorn.h"
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
+#include "problem.h"
 
 #define DIM 4
 #define N   21
 #define M   17
 
-static ferry_world world;
 static double x[N * DIM], y[M * DIM], a[N], b[M], cost[N][M]; /* cost: scaled to mean 1 */
 
 static void make_points(double mass_b)
@@ -106,37 +100,6 @@ static double optimum(double *left, double epsilon, double rho_a, double rho_b)
     return value;
 }
 
-static void fill(ferry_matrix *matrix, const double *values, int64_t first, int64_t rows)
-{
-    for (int64_t e = 0; e < rows * DIM; e++)
-        if (matrix->d)
-            matrix->d[e] = values[first * DIM + e];
-        else
-            matrix->f[e] = (float)values[first * DIM + e];
-}
-
-static ferry_status solve(ferry_potentials *out, int rows, const ferry_cost_options *o,
-                          const ferry_transport_options *options)
-{
-    ferry_grid grid;
-    ferry_cost *at = NULL;
-    ferry_matrix mx = {.dim = DIM}, my = {.dim = DIM};
-    memset(out, 0, sizeof *out);
-    ferry_status status = ferry_grid_open(&grid, &world, rows, world.size / rows, N, M);
-    if (status != FERRY_OK) return status;
-    CHECK(ferry_matrix_open(&mx, grid.source_rows, DIM, o->precision) == FERRY_OK);
-    CHECK(ferry_matrix_open(&my, grid.bring_rows, DIM, o->precision) == FERRY_OK);
-    fill(&mx, x, grid.source_first, grid.source_rows);
-    fill(&my, y, grid.bring_first, grid.bring_rows);
-    status = ferry_cost_open(&at, &grid, &mx, &my, o);
-    ferry_matrix_close(&mx);
-    ferry_matrix_close(&my);
-    if (status == FERRY_OK) status = ferry_transport(out, at, a + grid.source_first, b + grid.target_first, options);
-    ferry_cost_close(&at);
-    ferry_grid_close(&grid);
-    return status;
-}
-
 /* After few and many iterations, float and double, the bounds hold and close. */
 static void bounds(const char *kind, double tau_a, double tau_b, double epsilon, double momentum)
 {
@@ -147,21 +110,22 @@ static void bounds(const char *kind, double tau_a, double tau_b, double epsilon,
     const double right = optimum(&left, epsilon, rho_a, rho_b);
     for (int k = 0; k < 8; k++) {
         if (world.size > 1 && k != 2 && k != 5) continue; /* bits are the same on any ranks: test_sinkhorn */
-        ferry_cost_options o = FERRY_COST_DEFAULTS;
-        ferry_transport_options options = FERRY_TRANSPORT_DEFAULTS;
-        ferry_potentials p;
-        const int before = test_failures;
-        CHECK(ferry_cost_parse(&o, kind) == FERRY_OK);
-        o.precision = k % 2 ? FERRY_DOUBLE : FERRY_FLOAT;
-        options.solver = FERRY_SOLVER_SINKHORN;
-        options.epsilon = epsilon;
-        options.tau_a = tau_a;
-        options.tau_b = tau_b;
-        options.threshold = 0;
-        options.check_every = 1;
-        options.momentum = momentum;
-        options.max_iterations = iterations[k / 2];
-        CHECK(solve(&p, k % 4 < 2 ? world.size : 1, &o, &options) == FERRY_OK);
+        const int before = test_failures, rows = k % 4 < 2 ? world.size : 1;
+        problem here = {.n = N, .m = M, .dim = DIM, .x = x, .y = y, .a = a, .b = b, .cost = FERRY_COST_DEFAULTS};
+        solution s;
+        here.options = (ferry_transport_options)FERRY_TRANSPORT_DEFAULTS;
+        CHECK(ferry_cost_parse(&here.cost, kind) == FERRY_OK);
+        here.cost.precision = k % 2 ? FERRY_DOUBLE : FERRY_FLOAT;
+        here.options.solver = FERRY_SOLVER_SINKHORN;
+        here.options.epsilon = epsilon;
+        here.options.tau_a = tau_a;
+        here.options.tau_b = tau_b;
+        here.options.threshold = 0;
+        here.options.check_every = 1;
+        here.options.momentum = momentum;
+        here.options.max_iterations = iterations[k / 2];
+        CHECK(problem_solve(&s, &world, rows, world.size / rows, &here) == FERRY_OK);
+        const ferry_potentials p = s.p;
         CHECK(p.lower_bound <= right + 2 * left + 1e-12);
         CHECK(p.upper_bound >= right - 1e-12);
         CHECK(p.dual_gap >= -1e-7 && p.dual_gap <= p.upper_bound - p.lower_bound);
@@ -180,7 +144,7 @@ static void bounds(const char *kind, double tau_a, double tau_b, double epsilon,
             fprintf(stderr, "%s tau %g %g eps %g: gap %.1e, below by %.1e, above by %.1e (left %.1e, error %.1e)\n",
                     kind, tau_a, tau_b, epsilon, p.dual_gap, right - p.lower_bound, p.upper_bound - right, left,
                     p.column_error);
-        ferry_potentials_close(&p);
+        solution_free(&s);
     }
     CHECK(!(tau_a < 0.99 && tau_b < 0.99) || isinf(gap) || gap < 1e-6); /* second order */
 }
@@ -188,8 +152,7 @@ static void bounds(const char *kind, double tau_a, double tau_b, double epsilon,
 int main(int argc, char **argv)
 {
     static const double taus[][2] = {{1, 1}, {.95, .95}, {.95, 1}, {1, .9}, {.9999, .9999}}, eps[] = {.05, .01, .001};
-    MPI_Init(&argc, &argv);
-    CHECK(ferry_world_open(&world, MPI_COMM_WORLD) == FERRY_OK);
+    problem_begin(&argc, &argv);
     for (int t = 0; t < 5; t++)
         for (int e = 0; e < 3; e++) {
             make_points(t == 0 ? 1 : 1.2);
@@ -201,6 +164,5 @@ int main(int argc, char **argv)
         other_cost();
         bounds("euclidean", taus[t][0], taus[t][1], .05, 1);
     }
-    ferry_world_close(&world);
-    return test_end();
+    return problem_end();
 }
