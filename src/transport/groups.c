@@ -250,5 +250,5 @@ int64_t ferry_groups_bytes(const ferry_cost_options *options, int dim, int count
 {
     /* labels of all cells; the sample; both sides once more */
     return (sources + targets) * (int64_t)sizeof(int32_t) + (int64_t)SAMPLE * count * dim * (int64_t)sizeof(float) +
-           ferry_groups_put_bytes(options, dim, count, targets, source_rows, target_rows);
+           ferry_groups_put_bytes(options, dim, count, source_rows, target_rows);
 }

@@ -53,7 +53,7 @@ FERRY_API ferry_status ferry_groups_label(int32_t *label, ferry_groups *groups, 
                                           int64_t first, int64_t count);
 /** Collective (frees the shared window). A zeroed one is fine. */
 FERRY_API void ferry_groups_close(ferry_groups *groups);
-/** Local. Bytes per rank of `count` groups, and of their panels' sums over runs; a rank alone on its node. */
+/** Local. Bytes per rank of `count` groups; a rank alone on its node. */
 int64_t ferry_groups_bytes(const ferry_cost_options *options, int dim, int count, int64_t sources, int64_t targets,
                            int64_t source_rows, int64_t target_rows);
 
@@ -61,8 +61,8 @@ int64_t ferry_groups_bytes(const ferry_cost_options *options, int dim, int count
  *  [n] and target [m] in the caller's order, with groups, orders and runs. */
 ferry_status ferry_groups_put(ferry_groups *out, const ferry_cost *cost, const int32_t *source, const int32_t *target);
 /** Local. Bytes of it. */
-int64_t ferry_groups_put_bytes(const ferry_cost_options *options, int dim, int count, int64_t targets,
-                               int64_t source_rows, int64_t target_rows);
+int64_t ferry_groups_put_bytes(const ferry_cost_options *options, int dim, int count, int64_t source_rows,
+                               int64_t target_rows);
 
 /** Local. A prepared source row or target row (in the new order where cost is a groups' cost), [dim]. */
 FERRY_API void ferry_source_row(double *out, const ferry_cost *cost, int64_t i);

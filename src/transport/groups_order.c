@@ -272,19 +272,18 @@ ferry_status ferry_groups_put(ferry_groups *out, const ferry_cost *cost, const i
     return move_rows(out, cost);
 }
 
-int64_t ferry_groups_put_bytes(const ferry_cost_options *options, int dim, int count, int64_t targets,
-                               int64_t source_rows, int64_t target_rows)
+int64_t ferry_groups_put_bytes(const ferry_cost_options *options, int dim, int count, int64_t source_rows,
+                               int64_t target_rows)
 {
     const int64_t number = options->precision == FERRY_DOUBLE ? sizeof(double) : sizeof(float);
     const int64_t row = dim * number + (int64_t)sizeof(double), units = target_rows / COLUMNS + 1;
-    const int64_t blocks = ferry_blocks_of(targets, COLUMNS).count;
-    const int64_t runs = units < 2 * (int64_t)count + blocks ? units : 2 * (int64_t)count + blocks;
-    const int64_t threads = options->threads < 1 ? 1 : options->threads;
+    const int64_t parts = units + 2 * (int64_t)count;
     const int64_t more = source_rows > target_rows ? source_rows : target_rows, slab = slab_of((size_t)row);
     /* both copies; records asked of this rank, at most all that it has, and two slabs of those it asks for; group and
-     * two numbers per cell; masks of parts; sums of runs */
+     * two numbers per cell; where runs begin, and their first parts; groups and masks of parts */
     return ferry_source_bytes(options, dim, source_rows) + target_rows * row + more * (row + REQUEST) +
            (more < slab ? more : slab) * (2 * row + REQUEST) +
            (source_rows + target_rows) * (int64_t)(2 * sizeof(int64_t) + sizeof(int32_t)) +
-           3 * (int64_t)count * COLUMNS * (int64_t)sizeof(float) + threads * runs * ROWS * (int64_t)sizeof(double);
+           (units + 1) * (int64_t)(sizeof(int64_t) + sizeof(int32_t)) +
+           parts * (int64_t)(sizeof(int32_t) + COLUMNS * sizeof(float));
 }

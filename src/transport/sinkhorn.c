@@ -130,11 +130,12 @@ static int64_t accelerated_bytes(const ferry_cost_options *cost, int dim, int64_
                                  int64_t source_rows, int64_t target_rows)
 {
     const int64_t least = sources < targets ? sources : targets;
-    const int groups = ferry_accelerate_most_groups(least);
+    const int groups = ferry_accelerate_most_groups(least), threads = cost->threads < 1 ? 1 : cost->threads;
     if (least < FERRY_ACCELERATE_FROM) return 0;
     return ferry_groups_bytes(cost, dim, groups, sources, targets, source_rows, target_rows) +
            ferry_regrouped_bytes(source_rows, target_rows) +
-           ferry_accelerate_bytes(groups, cost->threads < 1 ? 1 : cost->threads, source_rows, target_rows);
+           ferry_accelerate_bytes(groups, threads, source_rows, target_rows) +
+           ferry_store_groups_bytes(groups, threads);
 }
 
 int64_t ferry_transport_bytes(const ferry_cost_options *cost, int dim, int64_t sources, int64_t targets,

@@ -43,6 +43,8 @@ FERRY_API double ferry_store_share(const ferry_store *store);
 FERRY_API bool ferry_store_exact(const ferry_store *store);
 /** Local. Bytes that a store of every pair of a rank takes. */
 FERRY_API int64_t ferry_store_bytes(int64_t source_rows, int64_t target_rows);
+/** Local. Bytes of the mass between `groups` groups that was not kept, which a solve with groups takes beside. */
+FERRY_API int64_t ferry_store_groups_bytes(int groups, int threads);
 /** Local. For the dense pass that fills s->store: rows 24 * index ... are finished, with weights q [24]; c [columns]
  * gains their column sums (ferry_panel_columns). By the thread that has the panel. */
 void ferry_store_keep(double *c, const ferry_sinkhorn *s, const ferry_panel *panel, int64_t index, const double *q);

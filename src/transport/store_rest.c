@@ -36,6 +36,11 @@ ferry_status ferry_rest_open(ferry_rest *rest, const ferry_store *store, const f
     FERRY_TRY(ferry_alloc(&rest->kept, count * count * (store->threads + 1)));
     return ferry_alloc(&rest->matrix, count * count);
 }
+int64_t ferry_store_groups_bytes(int groups, int threads)
+{
+    const int64_t count = groups;
+    return (count * (threads + 2) + threads + 3) * count * (int64_t)sizeof(double);
+}
 void ferry_rest_close(ferry_rest *rest)
 {
     free(rest->row);
