@@ -5,6 +5,7 @@
  * is above the cut. Chunks are mapped, not cleared: what is not used costs no memory. Where room runs out on any rank
  * the halves are given back, and the lists of what weighs serve to evaluate those tiles again (store_again.c). */
 #define _GNU_SOURCE /* MADV_HUGEPAGE, MAP_ANONYMOUS */
+#include "mpi/log.h"
 #include "store_parts_impl.h"
 #include <math.h>
 #include <omp.h>
@@ -354,8 +355,11 @@ static void begin_fill(ferry_store *store, const ferry_sinkhorn *s)
 static ferry_status end_fill(ferry_store *store, ferry_sinkhorn *s)
 {
     const ferry_world *world = s->grid->world;
-    const int64_t worst = ferry_max(world, store->bad ? 2 : store->over);
+    double most[3] = {store->bad ? 2 : store->over, (double)store->tiles, store->threads > 1}; /* of any rank */
+    ferry_max_doubles(world, most, 3);
+    const int worst = (int)most[0];
     bool lost = worst == 2;
+    store->several = most[2] > 0;
     store->again = worst == 1;
     if (store->again) give_back_halves(store);
     memcpy(store->f, s->f, (size_t)s->rows * sizeof *s->f);
@@ -366,6 +370,8 @@ static ferry_status end_fill(ferry_store *store, ferry_sinkhorn *s)
         int64_t tiles[2] = {store->tiles, store->panels * store->units};
         ferry_total_counts(world, tiles, 2);
         store->share = tiles[1] > 0 ? (double)tiles[0] / (double)tiles[1] : 0;
+        ferry_log(world, FERRY_DEBUG, "%.1f %% of the tiles weigh, on the rank with most %.2f times the mean",
+                  100 * store->share, tiles[0] > 0 ? most[1] * world->size / (double)tiles[0] : 1);
         lost = store->again && store->share > MOST_AGAIN;
     }
     if (!lost) FERRY_TRY((store->again ? ferry_store_calibrate_again : ferry_store_calibrate)(store, s, &lost));

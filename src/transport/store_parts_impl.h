@@ -40,6 +40,7 @@ struct ferry_store {
     int threads;
     int64_t bytes, used, tiles; /* allowed; of what is kept; how many */
     int over, bad;              /* room ran out; a density is no number, or there was no room for the lists */
+    bool several;               /* threads on some rank: blocks come in no order, and room for them may run out */
     bool again;                 /* tiles are evaluated again where the lists say (store_again.c) */
     int64_t listed;             /* bytes of the lists */
     bool usable;

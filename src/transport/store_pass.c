@@ -329,7 +329,7 @@ static ferry_status plant_rows(const pass *p)
 static ferry_status rows_across(const pass *p)
 {
     const ferry_world *across = &p->s->grid->across;
-    FERRY_TRY(ferry_agree(across, plant_rows(p)));
+    FERRY_TRY(plant_rows(p)); /* blocks in order, of a forest that expects them: cannot fail */
     return ferry_forest_reduce(p->store->sums, p->store->forest, across, p->s->cost->options.reduction);
 }
 
@@ -339,7 +339,9 @@ static ferry_status run_pass(double *out, pass *p)
     const ferry_grid *grid = p->s->grid;
     ferry_status status = p->store->forest ? rows_across(p) : FERRY_OK;
     if (status == FERRY_OK) status = all_blocks(p);
-    FERRY_TRY(ferry_agree(grid->world, status));
+    /* by one thread blocks come in order: then nothing can fail here */
+    if (grid->cols > 1 || p->store->several) status = ferry_agree(grid->world, status);
+    FERRY_TRY(status);
     status = ferry_forest_reduce(out, p->s->forest, &grid->down, p->s->cost->options.reduction);
     return grid->cols == 1 ? status : ferry_agree(grid->world, status); /* one column: down is the world */
 }

@@ -220,9 +220,8 @@ ferry_traffic ferry_traffic_stored(const ferry_traffic_model *model, int row, in
     const int ranks = p->grid_rows * p->grid_cols;
     const int64_t rows = (model->source.first[row + 1] - model->source.first[row] + ROWS - 1) / ROWS * ROWS;
     ferry_traffic t = {0};
-    if (p->grid_cols > 1) agree(&t, p->grid_cols);
     tree(&t, p->grid_cols > 1 ? (double)rows : 0, 1, &model->target, col, p->cost->reduction);
-    agree(&t, ranks);
+    if (p->grid_cols > 1 || p->cost->threads > 1) agree(&t, ranks);
     tree(&t, columns_of(model, col), 1, &model->source, row, p->cost->reduction);
     if (p->grid_cols > 1) agree(&t, ranks);
     all_reduce(&t, 8.0 * p->groups, p->grid_rows); /* the rest of the plan, by groups */
@@ -238,7 +237,8 @@ ferry_traffic ferry_traffic_keeping(const ferry_traffic_model *model, int row, i
     const int64_t rows = (model->source.first[row + 1] - model->source.first[row] + ROWS - 1) / ROWS * ROWS;
     const double groups = p->groups;
     ferry_traffic t = {0};
-    for (int k = 0; k < 5; k++) agree(&t, ranks);
+    for (int k = 0; k < 4; k++) agree(&t, ranks);
+    if (p->grid_cols > 1 || p->cost->threads > 1) agree(&t, ranks);
     tree(&t, p->grid_cols > 1 ? (double)rows : 0, 1, &model->target, col, p->cost->reduction);
     tree(&t, columns_of(model, col), 1, &model->source, row, p->cost->reduction);
     for (int k = 0; k < 2; k++) all_reduce(&t, 8 * groups * groups, ranks);
