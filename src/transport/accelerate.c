@@ -10,6 +10,7 @@
  * best point. The error is that of a dense pass at (f, g), always. */
 #include "accelerate_parts_impl.h"
 #include "mpi/log.h"
+#include "nested_impl.h"
 #include <math.h>
 #include <string.h>
 
@@ -83,14 +84,16 @@ int64_t ferry_accelerate_bytes(int groups, int threads, int64_t source_rows, int
 
 /* --- the store --- */
 
-/* Collective. x->store, where the plan of a pass is likely to fit into what may be used for it. */
+/* Collective. x->store, where the plan of a pass is likely to fit into what may be used for it; else x->few. */
 static ferry_status open_store(ferry_accelerated *x)
 {
     ferry_sinkhorn *s = x->s;
     const ferry_world *world = s->grid->world;
     const int64_t allowed = -ferry_max(world, -s->options->cache_bytes);
+    x->few = ferry_nested_cells(s->grid->source.blocks.rows, s->grid->target.blocks.rows);
     if (allowed <= 0 || s->cost->options.precision != FERRY_FLOAT) return FERRY_OK;
     const bool fits = !ferry_max(world, ferry_store_bytes(s->sources, s->targets) > s->options->cache_bytes);
+    if (fits) x->few = 0;
     if (!fits && !(s->epsilon <= FEW_WEIGH * ferry_mean_cost(s->cost))) return FERRY_OK;
     return ferry_agree(world, ferry_store_open(&x->store, s, s->options->cache_bytes));
 }
@@ -175,6 +178,13 @@ static ferry_status first_mass(ferry_accelerated *x)
     return ferry_sinkhorn_source_sum(&x->mass, s, s->work);
 }
 
+ferry_status ferry_accelerated_start(ferry_accelerated *x)
+{
+    FERRY_TRY(x->few > 0 ? ferry_nested_start(x->s, x->few) : ferry_coarse_start(x->s, x->groups));
+    take_psi(x);
+    return FERRY_OK;
+}
+
 /* Collective. psi and f of the first pass. */
 static ferry_status begin(ferry_accelerated *x)
 {
@@ -183,8 +193,9 @@ static ferry_status begin(ferry_accelerated *x)
     FERRY_TRY(open_store(x));
     const int stages = o->f || o->g ? 0 : ferry_epsilon_stages(x);
     if (stages > 0) return ferry_epsilon_path(x, stages);
-    if (!o->f && !o->g) FERRY_TRY(ferry_coarse_start(s, x->groups));
-    if (o->f)
+    if (!o->f && !o->g)
+        FERRY_TRY(ferry_accelerated_start(x));
+    else if (o->f)
         FERRY_TRY(first_psi(x));
     else
         take_psi(x); /* a g given without f is used as it is */
@@ -345,7 +356,7 @@ int ferry_accelerate_most_groups(int64_t least)
 int ferry_accelerate_groups_of(int64_t least, double epsilon, double mean)
 {
     const int most = ferry_accelerate_most_groups(least);
-    const int count = epsilon >= 0.03 * mean ? 100 : epsilon <= 0.01 * mean ? 300 : 200;
+    const int count = least > LARGE || epsilon <= 0.01 * mean ? 300 : epsilon >= 0.03 * mean ? 100 : 200;
     return count < most ? count : most;
 }
 int ferry_accelerate_groups(const ferry_cost *cost, double epsilon)

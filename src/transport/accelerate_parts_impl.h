@@ -31,6 +31,7 @@ typedef struct ferry_accelerated {
     int since_best, extra;
     bool plain;
     bool nowhere;       /* the last round over the store has found no better point */
+    int64_t few;        /* cells whose solve is the start; 0: it is the groups' means' */
     bool capped;        /* columns that float has lost take a capped step, not a pass of their own */
     ferry_store *store; /* NULL: every pass is dense */
     int stored_passes;
@@ -51,6 +52,8 @@ double ferry_accelerated_left(const ferry_accelerated *x);
  *  is below target (relative) or no longer improves; psi, f: the best point of these. */
 ferry_status ferry_accelerated_round(ferry_accelerated *x, double target);
 
+/** Collective. psi, f where a solve begins that is given neither. */
+ferry_status ferry_accelerated_start(ferry_accelerated *x);
 /** Local. Larger epsilons come first: how many; 0 where none do. */
 int ferry_epsilon_stages(const ferry_accelerated *x);
 /** Collective. psi, f from the coarse problem at the largest epsilon, followed down to the one asked for. */

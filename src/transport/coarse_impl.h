@@ -20,6 +20,6 @@ ferry_status ferry_balance_solve(double *v, ferry_balance *problem, double toler
 
 /** Collective. Start potentials s->f, s->g of a solve whose cost is groups->cost: the problem between the groups'
  * means, extended to all cells. */
-ferry_status ferry_coarse_start(ferry_sinkhorn *s, const ferry_groups *groups);
+FERRY_API ferry_status ferry_coarse_start(ferry_sinkhorn *s, const ferry_groups *groups);
 FERRY_END
 #endif

@@ -4,11 +4,9 @@
  * the few sources. Where tau is below 1 the entropy's reference counts cells, so that n cells of weight w stand for
  * n w^tau, not (n w)^tau: coreset_draw.c makes the weights such that both problems have the same potentials.
  *
- * Then one dense iteration at g: exact rows, the error of the columns, cost and bounds. Or, where n m pairs are too
- * many, sampled rows and columns against all cells of the other side: L1 errors are estimated as cells / sampled times
- * what the sampled ones are off, mass and cost likewise. */
+ * Then one dense iteration at g: exact rows, the error of the columns, cost and bounds; or estimates
+ * (coreset_guess.c). */
 #include "coreset_impl.h"
-#include "math/random.h"
 #include "mpi/exchange.h"
 #include "mpi/log.h"
 #include "sinkhorn_impl.h"
@@ -36,19 +34,14 @@ static int groups_of(int64_t cells)
     return groups < 1 ? 1 : groups < MOST_GROUPS ? (int)groups : MOST_GROUPS;
 }
 
-/* What is alive during the work. */
-typedef struct coreset {
-    const ferry_world *world;
-    ferry_cost *cost;
-    const ferry_transport_options *options;
-    const ferry_coreset_options *how;
-    ferry_side side[2];
-    ferry_few few[2];
-    double *of_few[2]; /* [few] potentials */
-    double *h[2];      /* [here] */
-} coreset;
-
-static void close_coreset(coreset *k)
+void ferry_coreset_open(ferry_coreset *out, ferry_cost *cost, const double *a, const double *b,
+                        const ferry_transport_options *options, const ferry_coreset_options *how)
+{
+    *out = (ferry_coreset){.world = cost->grid->world, .cost = cost, .options = options, .how = how};
+    out->side[0] = ferry_side_of(cost, false, a, options->tau_a);
+    out->side[1] = ferry_side_of(cost, true, b, options->tau_b);
+}
+void ferry_coreset_close(ferry_coreset *k)
 {
     for (int i = 0; i < 2; i++) {
         ferry_few_close(&k->few[i]);
@@ -71,7 +64,7 @@ static ferry_status check(const ferry_transport_options *o, const ferry_coreset_
 }
 
 /* Collective. */
-static ferry_status draw(coreset *k)
+static ferry_status draw(ferry_coreset *k)
 {
     ferry_groups groups = {0};
     int64_t least = INT64_MAX, cells[2];
@@ -112,7 +105,7 @@ static ferry_status whole(double **out, const ferry_few *few, const double *valu
 }
 
 /* Collective. Potentials of the few into k->of_few. */
-static ferry_status solve(ferry_potentials *out, coreset *k)
+static ferry_status solve(ferry_potentials *out, ferry_coreset *k)
 {
     ferry_grid grid;
     ferry_cost *cost = NULL;
@@ -137,7 +130,7 @@ static ferry_status solve(ferry_potentials *out, coreset *k)
 }
 
 /* Collective. */
-static ferry_status extend(coreset *k)
+static ferry_status extend(ferry_coreset *k)
 {
     for (int i = 0; i < 2; i++) {
         FERRY_TRY(ferry_agree(k->world, ferry_alloc(&k->h[i], k->side[i].here)));
@@ -146,10 +139,21 @@ static ferry_status extend(coreset *k)
     return FERRY_OK;
 }
 
-/* --- certificates --- */
+ferry_status ferry_coreset_potentials(int *iterations, ferry_coreset *k)
+{
+    ferry_potentials of_few = {0};
+    FERRY_TRY(draw(k));
+    ferry_log(k->world, FERRY_INFO, "coreset of %lld source and %lld target cells", (long long)k->few[0].count,
+              (long long)k->few[1].count);
+    ferry_status status = solve(&of_few, k);
+    *iterations = of_few.iterations;
+    ferry_potentials_close(&of_few);
+    FERRY_TRY(status);
+    return extend(k);
+}
 
 /* Collective. f and figures of one pass over all pairs. */
-static ferry_status certify(ferry_potentials *out, coreset *k)
+static ferry_status certify(ferry_potentials *out, ferry_coreset *k)
 {
     ferry_transport_options options = *k->options;
     options.f = k->h[0];
@@ -157,147 +161,13 @@ static ferry_status certify(ferry_potentials *out, coreset *k)
     return ferry_transport_once(out, k->cost, k->side[0].weight, k->side[1].weight, &options);
 }
 
-/* Collective. The sampled cells of a side, weights theirs; potentials [few] of them. */
-static ferry_status sample_side(ferry_few *out, double **potential, const coreset *k, int i)
-{
-    const ferry_side *side = &k->side[i];
-    const int64_t n = side->shards->blocks.rows, count = k->how->sample < n ? k->how->sample : n;
-    FERRY_AUTO bool *chosen = NULL;
-    FERRY_AUTO double *values = NULL;
-    ferry_few other = {0};
-    ferry_status status = ferry_alloc(&chosen, side->count);
-    if (status == FERRY_OK) status = ferry_alloc(&values, 2 * side->count);
-    FERRY_TRY(ferry_agree(k->world, status));
-    const int64_t begin = side->first + side->from;
-    for (int64_t e = 0; e < count; e++) { /* one at a random place of each of equally long stretches */
-        const int64_t from = e * n / count, end = (e + 1) * n / count;
-        const int64_t cell =
-            from + (int64_t)(ferry_random(k->how->seed + 31 + (uint64_t)i, (uint64_t)e) * (double)(end - from));
-        if (cell >= begin && cell < begin + side->count) chosen[cell - begin] = true;
-    }
-    memcpy(values, side->weight + side->from, (size_t)side->count * sizeof *values);
-    memcpy(values + side->count, k->h[i] + side->from, (size_t)side->count * sizeof *values);
-    FERRY_TRY(ferry_few_gather(out, side, chosen, values));
-    status = ferry_few_gather(&other, side, chosen, values + side->count);
-    *potential = other.weight;
-    other.weight = NULL;
-    ferry_few_close(&other);
-    return status;
-}
-
-/* What the sampled cells of a side tell. */
-typedef struct estimate {
-    double error, error_max, error_sd, mass, cost;
-} estimate;
-static estimate judge(const coreset *k, int i, const ferry_few *few, const double *potential, const ferry_marginal *m)
-{
-    const double tau = k->side[i].tau, rho = tau < 1 ? k->options->epsilon * tau / (1 - tau) : INFINITY;
-    const double times = (double)k->side[i].shards->blocks.rows / (double)few->count, count = (double)few->count;
-    estimate e = {0};
-    double squares = 0;
-    for (int64_t l = 0; l < few->count; l++) {
-        const double goal = tau == 1             ? few->weight[l]
-                            : few->weight[l] > 0 ? few->weight[l] * exp(-potential[l] / rho)
-                                                 : 0;
-        const double off = fabs(m->sums[l] - goal);
-        e.error += times * off;
-        e.error_max = fmax(e.error_max, off);
-        e.mass += times * m->sums[l];
-        squares += off * off;
-    }
-    const double mean = e.error / times / count, spread = fmax(squares / count - mean * mean, 0);
-    e.error_sd = times * sqrt(count * spread * fmax(1 - 1 / times, 0));
-    e.cost = times * m->cost;
-    return e;
-}
-
-/* Collective. Sampled cells of side i against all of the other one. */
-static ferry_status estimate_side(estimate *out, const coreset *k, int i, double total)
-{
-    ferry_few few = {0};
-    ferry_marginal marginal = {0};
-    FERRY_AUTO double *potential = NULL;
-    ferry_status status = sample_side(&few, &potential, k, i);
-    if (status == FERRY_OK)
-        status =
-            ferry_few_marginal(&marginal, &k->side[1 - i], k->h[1 - i], &few, potential, k->options->epsilon, total);
-    if (status == FERRY_OK) *out = judge(k, i, &few, potential, &marginal);
-    free(marginal.sums);
-    ferry_few_close(&few);
-    return status;
-}
-
-/* Collective. sum of weights, of weight h, of div_a and of weight of a side, by canonical blocks. */
-static ferry_status side_sum(double *out, const coreset *k, int i, bool objective)
-{
-    const ferry_side *side = &k->side[i];
-    const double tau = side->tau, epsilon = k->options->epsilon, rho = tau < 1 ? epsilon * tau / (1 - tau) : INFINITY;
-    FERRY_AUTO double *values = NULL;
-    FERRY_TRY(ferry_agree(k->world, ferry_alloc(&values, side->here)));
-    for (int64_t e = 0; e < side->here; e++) {
-        const double w = side->weight[e], h = w > 0 ? k->h[i][e] - epsilon * log(w) : 0;
-        values[e] = !objective ? w : !(w > 0) ? 0 : tau == 1 ? w * h : -w * rho * expm1(-h / rho);
-    }
-    return ferry_agree(k->world, ferry_canonical_sum(out, values, side->shards, side->cut, FERRY_REDUCE_TREE));
-}
-
-/* Local. The answer takes the potentials over. */
-static ferry_status hand_over(ferry_potentials *out, coreset *k)
-{
-    const ferry_transport_options *o = k->options;
-    *out = (ferry_potentials){.sources = k->side[0].here, .targets = k->side[1].here};
-    FERRY_TRY(ferry_alloc(&out->errors, 1));
-    out->f = k->h[0];
-    out->g = k->h[1];
-    k->h[0] = k->h[1] = NULL;
-    out->epsilon = o->epsilon;
-    out->tau_a = o->tau_a;
-    out->tau_b = o->tau_b;
-    out->checks = 1;
-    out->estimated = true;
-    out->lower_bound = -INFINITY;
-    out->upper_bound = INFINITY;
-    out->dual_gap = out->independence = NAN;
-    return FERRY_OK;
-}
-
-/* Collective. Figures from samples. */
-static ferry_status guess(ferry_potentials *out, coreset *k)
-{
-    estimate e[2];
-    double mass[2], objective[2];
-    for (int i = 0; i < 2; i++) {
-        FERRY_TRY(side_sum(&mass[i], k, i, false));
-        FERRY_TRY(side_sum(&objective[i], k, i, true));
-    }
-    for (int i = 0; i < 2; i++) FERRY_TRY(estimate_side(&e[i], k, i, fmax(mass[0], mass[1])));
-    FERRY_TRY(ferry_agree(k->world, hand_over(out, k)));
-    out->row_error = e[0].error;
-    out->row_error_max = e[0].error_max;
-    out->column_error = e[1].error;
-    out->column_error_max = e[1].error_max;
-    out->marginal_error = out->errors[0] = e[0].error + e[1].error;
-    out->error_sd = hypot(e[0].error_sd, e[1].error_sd);
-    out->mass = 0.5 * (e[0].mass + e[1].mass);
-    out->transport_cost = 0.5 * (e[0].cost + e[1].cost);
-    out->reg_ot_cost = objective[0] + objective[1] + k->options->epsilon * (mass[0] * mass[1] - out->mass);
-    return FERRY_OK;
-}
-
 /* Collective. */
-static ferry_status work(ferry_potentials *out, coreset *k)
+static ferry_status work(ferry_potentials *out, ferry_coreset *k)
 {
-    ferry_potentials of_few = {0};
+    int iterations;
     FERRY_TRY(ferry_agree(k->world, check(k->options, k->how)));
-    FERRY_TRY(draw(k));
-    ferry_log(k->world, FERRY_INFO, "coreset of %lld source and %lld target cells", (long long)k->few[0].count,
-              (long long)k->few[1].count);
-    ferry_status status = solve(&of_few, k);
-    const int iterations = of_few.iterations;
-    ferry_potentials_close(&of_few);
-    FERRY_TRY(status);
-    FERRY_TRY(extend(k));
-    FERRY_TRY(k->how->certify == FERRY_CERTIFY_FULL ? certify(out, k) : guess(out, k));
+    FERRY_TRY(ferry_coreset_potentials(&iterations, k));
+    FERRY_TRY(k->how->certify == FERRY_CERTIFY_FULL ? certify(out, k) : ferry_coreset_guess(out, k));
     out->iterations = iterations;
     out->coarse[0] = k->few[0].count;
     out->coarse[1] = k->few[1].count;
@@ -307,14 +177,13 @@ static ferry_status work(ferry_potentials *out, coreset *k)
 ferry_status ferry_transport_coarse(ferry_potentials *out, ferry_cost *cost, const double *a, const double *b,
                                     const ferry_transport_options *options, const ferry_coreset_options *how)
 {
-    coreset k = {.world = cost->grid->world, .cost = cost, .options = options, .how = how};
+    ferry_coreset k;
     const double same[] = {(double)how->cells, (double)how->certify, (double)how->sample, (double)how->seed};
     memset(out, 0, sizeof *out);
-    FERRY_TRY(ferry_same(k.world, "the coreset options", same, sizeof same));
-    k.side[0] = ferry_side_of(cost, false, a, options->tau_a);
-    k.side[1] = ferry_side_of(cost, true, b, options->tau_b);
+    FERRY_TRY(ferry_same(cost->grid->world, "the coreset options", same, sizeof same));
+    ferry_coreset_open(&k, cost, a, b, options, how);
     ferry_status status = work(out, &k);
-    close_coreset(&k);
+    ferry_coreset_close(&k);
     if (status != FERRY_OK) ferry_potentials_close(out);
     return status;
 }

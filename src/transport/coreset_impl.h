@@ -1,4 +1,5 @@
-/** coreset_impl.h - between coreset.c (draw, solve), coreset_draw.c and coreset_sweep.c (not installed). */
+/** coreset_impl.h - between coreset.c (draw, solve, extend), coreset_draw.c, coreset_sweep.c, coreset_guess.c and
+ *  nested.c (not installed). */
 #ifndef FERRY_CORESET_IMPL_H
 #define FERRY_CORESET_IMPL_H
 #include "coreset.h"
@@ -43,6 +44,26 @@ typedef struct ferry_marginal {
 /** Collective. h [side->here], g [few->count] potentials. sums is the caller's. total: about sum P over all pairs. */
 ferry_status ferry_few_marginal(ferry_marginal *out, const ferry_side *side, const double *h, const ferry_few *few,
                                 const double *g, double epsilon, double total);
+
+/** What is alive while a coreset is worked on; all but few, of_few and h is borrowed. */
+typedef struct ferry_coreset {
+    const ferry_world *world;
+    ferry_cost *cost;
+    const ferry_transport_options *options;
+    const ferry_coreset_options *how;
+    ferry_side side[2];
+    ferry_few few[2];
+    double *of_few[2]; /* [few] potentials */
+    double *h[2];      /* [here] potentials of all cells */
+} ferry_coreset;
+/** Local. A coreset of which nothing is drawn yet; close with ferry_coreset_close, also after a failure. */
+void ferry_coreset_open(ferry_coreset *out, ferry_cost *cost, const double *a, const double *b,
+                        const ferry_transport_options *options, const ferry_coreset_options *how);
+void ferry_coreset_close(ferry_coreset *coreset);
+/** Collective. Cells drawn, solved between, and their potentials extended into h. iterations: of that solve. */
+ferry_status ferry_coreset_potentials(int *iterations, ferry_coreset *coreset);
+/** Collective. The answer at h (which it takes over), its figures estimated from samples. */
+ferry_status ferry_coreset_guess(ferry_potentials *out, ferry_coreset *coreset);
 /** Local. Bytes of extending from, or the marginal of, `few` cells. */
 int64_t ferry_sweep_bytes(const ferry_cost_options *options, int dim, int64_t few);
 FERRY_END

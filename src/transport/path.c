@@ -1,7 +1,7 @@
 /* Small epsilon: the solution at a larger one, followed down by halves (speed of a plain start: thousands of passes, or
  * none where float loses columns).
  *
- * The coarse problem is solved at the largest epsilon. At each a dense pass keeps its plan, passes over the store bring
+ * Start potentials are those of the largest epsilon. At each a dense pass keeps its plan, passes over the store bring
  * the error to STAGE, and the potentials go over to the next as they are in units of cost, without their weights'
  * part: f - eps tau_a log a, g - eps tau_b log b stay. rho stays too: tau = rho / (rho + eps) at every stage. */
 #include "accelerate_parts_impl.h"
@@ -60,8 +60,7 @@ ferry_status ferry_epsilon_path(ferry_accelerated *x, int stages)
     ferry_sinkhorn *s = x->s;
     const double epsilon = s->epsilon, tau_a = s->tau_a, tau_b = s->tau_b;
     set_epsilon(x, ldexp(epsilon, stages));
-    ferry_status status = ferry_coarse_start(s, x->groups);
-    for (int64_t j = 0; j < s->targets; j++) x->psi[j] = s->b[j] > 0 ? s->g[j] / s->epsilon : 0;
+    ferry_status status = ferry_accelerated_start(x);
     x->mass = s->mass_a;
     x->capped = true;
     for (int k = stages; k > 0 && status == FERRY_OK && !isnan(x->error); k--) {

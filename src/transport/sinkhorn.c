@@ -9,6 +9,7 @@
  * log-sum-exp at the initial f. Momentum w: the new potential is (1 - w) old + w new.
  * Recentring (both taus below 1): the translation-invariant updates of Sejourne, Vialard, Peyre 2022. */
 #include "accelerate_impl.h"
+#include "nested_impl.h"
 #include "regroup_impl.h"
 #include "sinkhorn_impl.h"
 #include "store_impl.h"
@@ -127,12 +128,13 @@ static void end(ferry_sinkhorn *s)
 /* Local. What the accelerated loop needs beside, with the most groups it may take; the ranks of a node share the
  * targets' copy, here taken as one rank's. */
 static int64_t accelerated_bytes(const ferry_cost_options *cost, int dim, int64_t sources, int64_t targets,
-                                 int64_t source_rows, int64_t target_rows)
+                                 int64_t source_rows, int64_t target_rows, int grid_rows, int grid_cols)
 {
     const int64_t least = sources < targets ? sources : targets;
     const int groups = ferry_accelerate_most_groups(least), threads = cost->threads < 1 ? 1 : cost->threads;
     if (least < FERRY_ACCELERATE_FROM) return 0;
     return ferry_groups_bytes(cost, dim, groups, sources, targets, source_rows, target_rows) +
+           ferry_nested_bytes(cost, dim, sources, targets, source_rows, target_rows, grid_rows, grid_cols) +
            ferry_regrouped_bytes(source_rows, target_rows) +
            ferry_accelerate_bytes(groups, threads, source_rows, target_rows) +
            ferry_store_groups_bytes(groups, threads);
@@ -141,14 +143,13 @@ static int64_t accelerated_bytes(const ferry_cost_options *cost, int dim, int64_
 int64_t ferry_transport_bytes(const ferry_cost_options *cost, int dim, int64_t sources, int64_t targets,
                               int64_t source_rows, int64_t target_rows, int grid_rows, int grid_cols)
 {
-    (void)grid_rows;
     const int64_t rows = source_rows + ROWS, columns = target_rows + COLUMNS;
     /* f, r, raw, work, and in the result four sums per row; f and g once more in the answer, best f and g of momentum
      */
     const int64_t vectors = 10 * rows + 9 * columns;
     return vectors * (int64_t)sizeof(double) +
            ferry_sinkhorn_pass_bytes(cost, dim, sources, targets, source_rows, target_rows, grid_cols) +
-           accelerated_bytes(cost, dim, sources, targets, source_rows, target_rows);
+           accelerated_bytes(cost, dim, sources, targets, source_rows, target_rows, grid_rows, grid_cols);
 }
 
 int64_t ferry_cache_bytes(int64_t source_rows, int64_t target_rows)
