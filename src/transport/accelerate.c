@@ -26,6 +26,10 @@
 #define DEEPEST   0.003 /* of the error of the pass that filled it: not better than that */
 #define HELPFUL   0.7   /* of its error is what a round may leave */
 #define USELESS   4     /* rounds in a row that do not, or lead nowhere: then passes over all pairs */
+#define REACH     70.0  /* nats: as far from where the store was filled as passes over it go */
+#define FREE      12.0  /* the same where columns choose their mass */
+#define CHOOSE    0.02  /* share of a goal that such a way changes: there they do */
+#define LEAST     4.0   /* of it */
 #define WAIT      2     /* steps over all pairs after one that leads nowhere */
 #define FEW_WEIGH 0.02  /* of the mean cost: at a smaller epsilon few tiles weigh */
 
@@ -36,6 +40,7 @@ static ferry_status open_accelerated(ferry_accelerated *x, ferry_sinkhorn *s, co
     x->aggregate = (ferry_aggregate){.groups = groups, .size = count * count};
     x->balance = (ferry_balance){.count = groups->count};
     ferry_accelerated_taus(x);
+    x->reach = x->kb * REACH > CHOOSE ? FREE : REACH;
     FERRY_TRY(ferry_alloc(&x->aggregate.sums, x->aggregate.size * s->threads));
     FERRY_TRY(ferry_alloc(&x->psi, s->targets));
     FERRY_TRY(ferry_alloc(&x->residual, s->targets));
@@ -79,7 +84,7 @@ int64_t ferry_accelerate_bytes(int groups, int threads, int64_t source_rows, int
 {
     const int64_t count = groups;
     return count * count * (int64_t)sizeof(int64_t) * threads + 4 * count * count * (int64_t)sizeof(double) +
-           (5 * target_rows + source_rows) * (int64_t)sizeof(double) + ferry_anderson_bytes(target_rows);
+           (6 * target_rows + source_rows) * (int64_t)sizeof(double) + ferry_anderson_bytes(target_rows);
 }
 
 /* --- the store --- */
@@ -151,6 +156,7 @@ ferry_status ferry_accelerated_round(ferry_accelerated *x, double target)
     ferry_anderson_forget(&x->mixing);
     x->mixing.restarts = restarts;
     x->nowhere = !(best < before);
+    x->promised = best / before;
     return FERRY_OK;
 }
 
@@ -271,13 +277,16 @@ static ferry_status advance(ferry_accelerated *x, rounds *r)
     return FERRY_OK;
 }
 
-/* The dense pass after a round: did it help? */
+/* The dense pass after a round: did it help? Where the store had promised more, steps went where it does not hold;
+ * where it had not, they were too short. */
 static void judge(ferry_accelerated *x, rounds *r)
 {
     if (r->before > 0) {
         r->gain = x->error / r->before;
         r->useless = r->gain < HELPFUL ? 0 : r->useless + 1;
-        if (x->store && (r->useless >= USELESS || !(r->gain < 1.5))) drop_store(x, "does not help");
+        if (r->useless)
+            x->reach = x->promised < HELPFUL * r->gain ? fmax(x->reach / 3, LEAST) : fmin(3 * x->reach, REACH);
+        if (x->store && (r->useless >= USELESS || !isfinite(r->gain))) drop_store(x, "does not help");
     }
     r->before = 0;
 }

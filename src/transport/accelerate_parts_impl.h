@@ -27,6 +27,8 @@ typedef struct ferry_accelerated {
     double error, best_error; /* L1 of columns, relative to the goals' sum; best: of the dense passes */
     double mass, goal;        /* sum c, sum bt */
     double held;              /* part of the error in columns that may not move further from there */
+    double reach;             /* nats: how far psi may go from `from` */
+    double promised;          /* what the last round over the store has left of the error, by the store */
     double weight;            /* sum b */
     int since_best, extra;
     bool plain;

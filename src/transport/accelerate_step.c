@@ -18,7 +18,6 @@
 
 #define MIX_BELOW 0.3   /* relative error of a dense pass from which on steps are mixed */
 #define MIX_KEPT  1.0   /* the same over the store */
-#define REACH     70.0  /* nats: as far from where the store was filled as passes over it go */
 #define NOTHING   1e-25 /* of a column's weight */
 #define CAP       30.0  /* nats: the largest step of a column that float has lost */
 
@@ -77,7 +76,7 @@ static void measured(double *sums, const ferry_accelerated *x, int64_t j)
     sums[1] += goal;
     sums[2] += fabs(goal - c);
     sums[3] += x->s->b[j];
-    if (fabs(x->psi[j] - x->from[j]) >= REACH) sums[4] += fabs(goal - c);
+    if (fabs(x->psi[j] - x->from[j]) >= x->reach) sums[4] += fabs(goal - c);
 }
 /* Collective. mass, goal and the error of this pass. */
 static ferry_status measure(ferry_accelerated *x, bool stored)
@@ -287,7 +286,7 @@ static void hold(ferry_accelerated *x)
 {
     for (int64_t j = 0; j < x->s->targets; j++) {
         const double gone = x->psi[j] - x->from[j];
-        if ((gone >= REACH && x->residual[j] > 0) || (gone <= -REACH && x->residual[j] < 0)) x->residual[j] = 0;
+        if ((gone >= x->reach && x->residual[j] > 0) || (gone <= -x->reach && x->residual[j] < 0)) x->residual[j] = 0;
     }
 }
 
@@ -306,7 +305,7 @@ ferry_status ferry_accelerated_step(ferry_accelerated *x, ferry_over over)
                                                   x->error < (over == FERRY_OVER_STORE ? MIX_KEPT : MIX_BELOW))));
     if (over == FERRY_OVER_STORE)
         for (int64_t j = 0; j < s->targets; j++)
-            x->psi[j] = fmin(fmax(x->psi[j], x->from[j] - REACH), x->from[j] + REACH);
+            x->psi[j] = fmin(fmax(x->psi[j], x->from[j] - x->reach), x->from[j] + x->reach);
     FERRY_TRY(mean(&moved, x, weighted_move, x->mass));
     for (int64_t i = 0; i < s->sources; i++) s->f[i] -= s->epsilon * moved;
     return FERRY_OK;
