@@ -49,6 +49,7 @@ static ferry_status open_accelerated(ferry_accelerated *x, ferry_sinkhorn *s, co
     FERRY_TRY(ferry_alloc(&x->from, s->targets));
     FERRY_TRY(ferry_alloc(&x->near, s->targets));
     FERRY_TRY(ferry_alloc(&x->near_f, s->rows));
+    FERRY_TRY(ferry_alloc(&x->wants, s->targets));
     FERRY_TRY(ferry_alloc(&x->column, count));
     FERRY_TRY(ferry_alloc(&x->v, count));
     FERRY_TRY(ferry_alloc(&x->sums, 2 * count));
@@ -56,7 +57,7 @@ static ferry_status open_accelerated(ferry_accelerated *x, ferry_sinkhorn *s, co
     FERRY_TRY(ferry_alloc(&x->balance.factor, count * count));
     FERRY_TRY(ferry_alloc(&x->balance.a, count));
     FERRY_TRY(ferry_alloc(&x->balance.b, count));
-    return ferry_anderson_open(&x->mixing, s->targets, s->b, &s->grid->target, &s->grid->across,
+    return ferry_anderson_open(&x->mixing, s->targets, x->wants, &s->grid->target, &s->grid->across,
                                s->cost->options.reduction);
 }
 static void close_accelerated(ferry_accelerated *x)
@@ -70,6 +71,7 @@ static void close_accelerated(ferry_accelerated *x)
     free(x->from);
     free(x->near);
     free(x->near_f);
+    free(x->wants);
     free(x->column);
     free(x->v);
     free(x->sums);
@@ -84,7 +86,7 @@ int64_t ferry_accelerate_bytes(int groups, int threads, int64_t source_rows, int
 {
     const int64_t count = groups;
     return count * count * (int64_t)sizeof(int64_t) * threads + 4 * count * count * (int64_t)sizeof(double) +
-           (6 * target_rows + source_rows) * (int64_t)sizeof(double) + ferry_anderson_bytes(target_rows);
+           (7 * target_rows + source_rows) * (int64_t)sizeof(double) + ferry_anderson_bytes(target_rows);
 }
 
 /* --- the store --- */

@@ -19,6 +19,7 @@ typedef struct ferry_accelerated {
     double *best;                    /* [targets] of all dense passes */
     double *from;                    /* [targets] where passes over the store began */
     double *near, *near_f;           /* [targets], [rows] of the passes over one store: the best psi, and its f */
+    double *wants;                   /* [targets] goals, where mixing began */
     double *column;                  /* [count] sums of columns of Q */
     double *v;                       /* [count] */
     int64_t *sums;                   /* [count][2] of the targets of each group: c, goal after the plain step */

@@ -295,6 +295,8 @@ ferry_status ferry_accelerated_step(ferry_accelerated *x, ferry_over over)
     ferry_sinkhorn *s = x->s;
     double moved;
     memcpy(x->before, x->psi, (size_t)s->targets * sizeof *x->psi);
+    if (!x->mixing.started)
+        for (int64_t j = 0; j < s->targets; j++) x->wants[j] = goal_of(x, j, x->psi[j]);
     FERRY_TRY(find_residual(x, over));
     if (over == FERRY_OVER_STORE) hold(x);
     if (x->plain)
