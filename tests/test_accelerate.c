@@ -253,6 +253,21 @@ static void start(void)
     problem_free(&p);
 }
 
+/* Columns that choose their mass, most of them next to none: the kept plan holds only near where it was made. */
+static void free_columns(void)
+{
+    problem p = make(900, 1000, 300, 1);
+    answer kept;
+    p.options.epsilon = 0.001;
+    p.options.tau_b = 0.95;
+    CHECK(solve_by(&kept, &p, FERRY_SOLVER_AUTO) == FERRY_OK);
+    CHECK(kept.p.converged && kept.p.marginal_error < 1e-3);
+    CHECK(kept.p.passes <= 12);
+    CHECK(kept.p.stored_passes <= 60);
+    free_answer(&kept);
+    free_problem(&p);
+}
+
 int main(int argc, char **argv)
 {
     problem_begin(&argc, &argv);
@@ -271,6 +286,7 @@ int main(int argc, char **argv)
         kept_passes(0.001, 1, 0.95, 20, 120);
         hard_cases();
         start();
+        free_columns();
     }
     problem p = make(700, 650, 12, 1.5);
     p.options.epsilon = 0.02;
