@@ -257,15 +257,15 @@ static void start(void)
 static void free_columns(void)
 {
     problem p = make(900, 1000, 300, 1);
-    answer kept;
+    solution kept;
     p.options.epsilon = 0.001;
     p.options.tau_b = 0.95;
     CHECK(solve_by(&kept, &p, FERRY_SOLVER_AUTO) == FERRY_OK);
     CHECK(kept.p.converged && kept.p.marginal_error < 1e-3);
     CHECK(kept.p.passes <= 12);
     CHECK(kept.p.stored_passes <= 60);
-    free_answer(&kept);
-    free_problem(&p);
+    solution_free(&kept);
+    problem_free(&p);
 }
 
 int main(int argc, char **argv)

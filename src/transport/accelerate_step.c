@@ -69,6 +69,11 @@ static ferry_status add_up(double *out, const ferry_accelerated *x, int width, n
     return status;
 }
 
+/* As far as passes over the store may move it; a little less, for rounding. */
+static bool at_end(const ferry_accelerated *x, int64_t j)
+{
+    return fabs(x->psi[j] - x->from[j]) >= 0.9999 * x->reach;
+}
 static void measured(double *sums, const ferry_accelerated *x, int64_t j)
 {
     const double goal = goal_of(x, j, x->psi[j]), c = x->s->c[j];
@@ -76,7 +81,7 @@ static void measured(double *sums, const ferry_accelerated *x, int64_t j)
     sums[1] += goal;
     sums[2] += fabs(goal - c);
     sums[3] += x->s->b[j];
-    if (fabs(x->psi[j] - x->from[j]) >= x->reach) sums[4] += fabs(goal - c);
+    if (at_end(x, j)) sums[4] += fabs(goal - c);
 }
 /* Collective. mass, goal and the error of this pass. */
 static ferry_status measure(ferry_accelerated *x, bool stored)
@@ -286,7 +291,7 @@ static void hold(ferry_accelerated *x)
 {
     for (int64_t j = 0; j < x->s->targets; j++) {
         const double gone = x->psi[j] - x->from[j];
-        if ((gone >= x->reach && x->residual[j] > 0) || (gone <= -x->reach && x->residual[j] < 0)) x->residual[j] = 0;
+        if (at_end(x, j) && gone * x->residual[j] > 0) x->residual[j] = 0;
     }
 }
 
