@@ -111,7 +111,7 @@ static void test_threads(void)
 {
     ferry_layout layout;
     const ferry_work work = work_of(100000, 1000000, 10);
-    const ferry_machine machine = {1, 1, 800 * MIB};
+    const ferry_machine machine = {1, 1, 840 * MIB};
     cost.threads = 16; /* sixteen panels of a million columns are too much, one is not */
     CHECK(ferry_layout_choose(&layout, &work, &machine, 0, 0, 0) == FERRY_E_PLAN);
     CHECK(strstr(ferry_error(), "lower --threads to 1"));

@@ -188,9 +188,10 @@ static ferry_status first_mass(ferry_accelerated *x)
 
 ferry_status ferry_accelerated_start(ferry_accelerated *x)
 {
-    FERRY_TRY(x->few > 0 ? ferry_nested_start(x->s, x->few) : ferry_coarse_start(x->s, x->groups));
-    take_psi(x);
-    return FERRY_OK;
+    ferry_status status = x->few > 0 ? ferry_nested_start(x->s, x->few) : FERRY_E_NUMERIC;
+    if (status == FERRY_E_NUMERIC) status = ferry_coarse_start(x->s, x->groups); /* none, or the few have no answer */
+    if (status == FERRY_OK) take_psi(x);
+    return status;
 }
 
 /* Collective. psi and f of the first pass. */

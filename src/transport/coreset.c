@@ -66,10 +66,12 @@ static ferry_status check(const ferry_transport_options *o, const ferry_coreset_
 /* Collective. */
 static ferry_status draw(ferry_coreset *k)
 {
+    const ferry_grid *grid = k->cost->grid;
+    const int64_t rows[2] = {grid->source.blocks.rows, grid->target.blocks.rows};
     ferry_groups groups = {0};
     int64_t least = INT64_MAX, cells[2];
     for (int i = 0; i < 2; i++) {
-        cells[i] = cells_of(k->how, k->side[i].shards->blocks.rows);
+        cells[i] = cells_of(k->how, rows[i]);
         if (cells[i] < least) least = cells[i];
     }
     ferry_status status = ferry_groups_centres(&groups, k->cost, groups_of(least), k->how->seed + 11);
