@@ -2,29 +2,17 @@
  *
  * A half has 5 bits of exponent and 10 of fraction: 2^(e - 15) (1 + f / 1024), and f 2^-24 for e = 0. Conversions are
  * those of IEEE 754, to nearest with ties to even, as the CPU's own instructions do it. */
+#include "float_bits.h"
 #include "halves_impl.h"
 #include <string.h>
 
-static inline uint32_t bits_of(float a)
-{
-    uint32_t bits;
-    memcpy(&bits, &a, sizeof bits);
-    return bits;
-}
-static inline float float_of(uint32_t bits)
-{
-    float a;
-    memcpy(&a, &bits, sizeof a);
-    return a;
-}
-
 static uint16_t half_of(float a)
 {
-    const uint32_t bits = bits_of(a), sign = bits >> 16 & 0x8000U, size = bits & 0x7fffffffU;
+    const uint32_t bits = ferry_float_bits(a), sign = bits >> 16 & 0x8000U, size = bits & 0x7fffffffU;
     if (size > 0x7f800000U) return (uint16_t)(sign | 0x7e00U | (size >> 13 & 0x3ffU)); /* NaN, made quiet */
     if (size >= 0x47800000U) return (uint16_t)(sign | 0x7c00U);                        /* 2^16 and more */
     if (size < 0x38800000U) /* below 2^-14: adding 1/2 rounds to multiples of 2^-24 */
-        return (uint16_t)(sign | (bits_of(float_of(size) + 0.5F) - 0x3f000000U));
+        return (uint16_t)(sign | (ferry_float_bits(ferry_float_of(size) + 0.5F) - 0x3f000000U));
     const uint32_t odd = size >> 13 & 1;
     return (uint16_t)(sign | ((size - 0x38000000U + 0xfffU + odd) >> 13)); /* may carry into infinity */
 }
@@ -32,8 +20,8 @@ static inline float float_of_half(uint16_t half)
 {
     const uint32_t size = half & 0x7fffU, sign = (uint32_t)(half & 0x8000U) << 16;
     /* scaled by 2^112, which is exact for subnormal halves too */
-    const float a = float_of(size << 13) * 0x1p112F;
-    return float_of(sign | (size >= 0x7c00U ? size << 13 | 0x7f800000U : bits_of(a)));
+    const float a = ferry_float_of(size << 13) * 0x1p112F;
+    return ferry_float_of(sign | (size >= 0x7c00U ? size << 13 | 0x7f800000U : ferry_float_bits(a)));
 }
 
 /* half [12][32]; true where one is above cut */

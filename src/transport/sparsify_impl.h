@@ -1,25 +1,11 @@
 /** sparsify_impl.h - selection in the rows of one panel, and thresholds over the plan (not installed). */
 #ifndef FERRY_SPARSIFY_IMPL_H
 #define FERRY_SPARSIFY_IMPL_H
+#include "kernels/float_bits.h"
 #include "kernels/large.h"
 #include "passes_impl.h"
 #include "sparsify.h"
-#include <string.h>
 FERRY_BEGIN
-/** Local. The bit pattern of a float, and back: positive floats are ordered like their patterns. */
-static inline uint32_t ferry_float_bits(float value)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
-static inline float ferry_float_of(uint32_t bits)
-{
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
 /** What is kept of a row. */
 typedef struct ferry_rule {
     bool mass;     /* the shortest prefix in descending order that reaches value * row sum, of at most max_k entries */
